@@ -1,0 +1,181 @@
+"""Host values that cross a folder border, and the dimension legend.
+
+Legend: `P` prompts, `G` completions a prompt, `S` prompt length, `T`
+completion length, `N` media patches, `U` soft tokens (`N / merge**2`), `D`
+width, `L` layers, `H` query heads, `K` key heads, `V` vocabulary.
+
+Values that live on device are NamedTuples of arrays, so that they are pytrees
+without importing jax; values that live on the host are frozen dataclasses.
+This file loads no jax.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any, NamedTuple
+
+ANSWER_TYPES = ('choice', 'yesno', 'int', 'float', 'box', 'boxes', 'text')
+
+
+@dataclasses.dataclass(frozen=True)
+class Media:
+  """A medium of a record, read when it is needed and never before.
+
+  `loader` is the dotted name of `f(path, root, **options) -> uint8 [h, w, 3]`.
+  Only data-set code writes `loader` and `options`; a path that comes from a
+  user's file is read by the default loader, below the data root.
+  """
+  path: str
+  loader: str = 'medrl.media.image.load'
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """One question about one patient, with what is needed to check an answer.
+
+  `answer` is a letter of `options` (choice), 'yes' or 'no' (yesno), a number
+  (int, float), `[x1, y1, x2, y2]` in pixels of the first image (box), a list of
+  those (boxes) or a string (text); None where it is hidden (label-free rewards,
+  records to be predicted). `demonstration` is a completion to imitate in
+  supervised training, '' for none. `tolerance` holds `rel` and/or `abs`.
+  """
+  id: str
+  question: str
+  answer: Any
+  answer_type: str
+  images: tuple[Media, ...] = ()
+  options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  tolerance: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  subject: str = ''
+  source: str = ''
+  task: str = ''
+  demonstration: str = ''
+  meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    if self.answer_type not in ANSWER_TYPES:
+      raise ValueError(
+          f'record {self.id!r}: answer_type {self.answer_type!r} is unknown; '
+          f'expected one of {", ".join(ANSWER_TYPES)}')
+    if (self.answer_type == 'choice' and self.answer is not None
+        and self.answer not in self.options):
+      raise ValueError(
+          f'record {self.id!r}: answer {self.answer!r} is not among the '
+          f'options {sorted(self.options)}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How a model family turns images into patches and text into ids.
+
+  Pixels: `patch` is a patch's side, `merge` patches a side make one soft
+  token, `temporal` frames make one patch, `window` is the side of an attention
+  window. An image is resized so that its area lies in
+  [`min_pixels`, `max_pixels`] and its sides are multiples of `patch * merge`.
+  `specials` maps a role to a token: image_pad, video_pad, vision_start,
+  vision_end, im_start, im_end (ends a completion), pad.
+  """
+  patch: int
+  merge: int
+  temporal: int
+  window: int
+  min_pixels: int
+  max_pixels: int
+  specials: Mapping[str, str]
+
+
+class Patches(NamedTuple):
+  """A media stream: the images of a prompt (or of P prompts) as patches.
+
+  Shapes are those of one prompt; in a `Batch` each has a leading P. Patches of
+  one merged unit are neighbours (`merge**2` in a row), units of one attention
+  window too, and windows are packed whole into rows of
+  `(window / patch)**2` patches, so `N` is a multiple of that.
+  """
+  values: Any    # uint8 [N, 3 * temporal * patch * patch], as the checkpoint
+                 # orders them (channel, frame, row, column), not normalised
+  coords: Any    # int32 [N, 2]: the patch's row and column in its image
+  window: Any    # int32 [N]: attention window, from 1; 0 is padding
+  image: Any     # int32 [N]: image, from 1; 0 is padding
+  slot: Any      # int32 [U]: place of the soft token in S; S itself is padding
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """A record ready for the device, unpadded; or the reason why it is not.
+
+  `ids` int32 [S], `positions` int32 [S, 3] (temporal, row, column), `media`
+  stream name -> Patches, `target` int32 [T] (the demonstration, ended), and
+  `prompt` the rendered text with one image token per soft token left out.
+  """
+  record: Record
+  ids: Any = None
+  positions: Any = None
+  media: Mapping[str, Patches] = dataclasses.field(default_factory=dict)
+  target: Any = None
+  prompt: str = ''
+  valid: bool = True
+  reason: str = ''
+
+
+class Batch(NamedTuple):
+  """P prompts of one bucket. Pads are at the right and masked."""
+  ids: Any         # int32 [P, S]
+  positions: Any   # int32 [P, S, 3]
+  mask: Any        # bool [P, S]
+  media: Any       # stream name -> Patches, each leaf with a leading P
+
+
+class Rollout(NamedTuple):
+  """What the policy wrote, and what it thought of it while writing."""
+  prompt: Any        # Batch
+  tokens: Any        # int32 [P, G, T]
+  action_mask: Any   # bool [P, G, T]: True where the policy wrote the token
+  token_mask: Any    # bool [P, G, T]: True where there is a token at all
+  positions: Any     # int32 [P, G, T, 3]
+  logps: Any         # float32 [P, G, T] at temperature 1, as the scorer's
+  entropy: Any       # float32 [P, G, T] nats, at temperature 1
+  finished: Any      # bool [P, G]: ended by a stop id, not by the budget
+
+
+class TrainBatch(NamedTuple):
+  """A rollout and all the update needs to know about it."""
+  rollout: Any        # Rollout
+  advantages: Any     # float32 [P, G, T]
+  weights: Any        # float32 [P, G, T]: loss weight, 0 on masked tokens
+  old_logps: Any      # float32 [P, G, T]
+  ref_logps: Any      # float32 [P, G, T]; zeros when no KL is asked for
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+  """One completion as a reward sees it.
+
+  `spans[i]` is the character range `(start, end)` in `text` of token `ids[i]`
+  (of the sampled ids, never of a second tokenisation). `signals` holds what the
+  rewards' `needs` asked for, by name.
+  """
+  text: str
+  ids: tuple[int, ...] = ()
+  spans: tuple[tuple[int, int], ...] = ()
+  finish: str = 'stop'     # 'stop' or 'length'
+  signals: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """Rewards of one prompt's G completions: numbers, and where they come from.
+
+  `parts` holds each term before weighting; `parsed[i]` tells whether an answer
+  was found at all, apart from whether it was right; `errors` counts terms that
+  raised.
+  """
+  total: tuple[float, ...]
+  parts: Mapping[str, tuple[float, ...]] = dataclasses.field(
+      default_factory=dict)
+  parsed: tuple[bool, ...] = ()
+  valid: tuple[bool, ...] = ()
+  errors: int = 0
+
+
+Reward = Callable[[Record, list[Completion], Mapping[str, Any]], Score]

@@ -1,0 +1,70 @@
+"""Imports only point down, and host code loads no jax."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+LAYERS = {
+    'main': 7, 'trainers': 6, 'evals': 5, 'data': 4,
+    'models': 3, 'processors': 3, 'media': 3, 'rewards': 3, 'tools': 3,
+    'rl': 3, 'rollout': 3,
+    'sharding': 2, 'params': 1, 'checkpoint': 1,
+    'types': 0, 'lookup': 0, 'metrics': 0,
+}
+NO_JAX = ('rewards', 'tools', 'media', 'processors', 'types', 'lookup',
+          'metrics')
+OUTSIDE = ('experiments', 'launch', 'notebooks', 'tests')
+
+
+def imports(path):
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert not node.level, f'{path}: relative import'
+      yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def test_imports_point_down():
+  wrong = []
+  for path in sorted((ROOT / 'medrl').rglob('*.py')):
+    parts = path.relative_to(ROOT / 'medrl').with_suffix('').parts
+    if parts == ('__init__',):
+      continue
+    own = parts[0]
+    assert own in LAYERS, f'{path}: give {own!r} a layer'
+    for name in imports(path):
+      top, *rest = name.split('.')
+      if top in OUTSIDE:
+        wrong.append(f'{path}: imports {name}')
+      if top != 'medrl' or not rest or rest[0] == own:
+        continue
+      if LAYERS[rest[0]] >= LAYERS[own]:
+        wrong.append(f'{path}: {own} imports {name}')
+  assert not wrong, '\n'.join(wrong)
+
+
+def test_experiments_import_only_ml_collections_and_each_other():
+  for path in sorted((ROOT / 'experiments').glob('*.py')):
+    if path.name.startswith('ablate'):  # scripts, not configs
+      continue
+    for name in imports(path):
+      assert name.split('.')[0] in ('ml_collections', 'experiments'), (
+          f'{path}: imports {name}; a config names code as text')
+
+
+@pytest.mark.parametrize('part', NO_JAX)
+def test_host_code_loads_no_jax(part):
+  source = ROOT / 'medrl' / part
+  files = [source.with_suffix('.py')] if not source.is_dir() else sorted(
+      source.rglob('*.py'))
+  modules = ['.'.join(f.relative_to(ROOT).with_suffix('').parts)
+             for f in files if f.name != '__init__.py']
+  code = ('import importlib, sys\n'
+          f'for m in {modules!r}: importlib.import_module(m)\n'
+          'assert "jax" not in sys.modules, "jax was loaded"')
+  subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
