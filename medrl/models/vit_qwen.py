@@ -1,0 +1,155 @@
+"""The vision tower of Qwen2.5-VL: patches in, soft tokens out.
+
+Window attention in all blocks but a few, 2-D rotary positions, RMSNorm and
+SwiGLU, a merger of 2 x 2 patches (Bai et al. 2025, Qwen2.5-VL, section 2.1).
+The processor packs whole windows into rows, so a row of `window**2` patches is
+attended with a mask and little padding; nothing is permuted on the device.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from medrl import params as params_lib
+from medrl import types
+from medrl.models import attention
+from medrl.models import decoder
+from medrl.models import rope
+
+Spec = params_lib.Spec
+EPS = 1e-6
+# CLIP's channel statistics, which Qwen2-VL and Qwen2.5-VL normalise by.
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Sizes of the tower; `out` is the decoder's width."""
+  depth: int
+  hidden: int
+  heads: int
+  ffn: int
+  out: int
+  full_blocks: tuple[int, ...]
+  patch: int = 14
+  temporal: int = 2
+  merge: int = 2
+  window: int = 112
+  remat: str = 'none'
+
+  @property
+  def patch_values(self) -> int:
+    return 3 * self.temporal * self.patch ** 2
+
+  @property
+  def row(self) -> int:
+    """Patches of one full attention window."""
+    return (self.window // self.patch) ** 2
+
+
+def specs(c: Config):
+  """Parameter declarations; the blocks are stacked for a scan."""
+  d, width = c.hidden, c.hidden // c.heads
+  embed, mlp = ('vision_embed', d), ('vision_mlp', c.ffn)
+  heads = (('vision_heads', c.heads), ('head_dim', width))
+  merged = d * c.merge ** 2
+  small = (2 * c.depth) ** -0.5   # keeps the residual stream's scale at start
+
+  def linear(inputs, outputs, lead=(('layers', c.depth),), gain=1.):
+    def spec(pairs, *start):
+      return Spec(tuple(n for _, n in pairs), tuple(a for a, _ in pairs),
+                  *start)
+    fan_in = math.prod(n for _, n in inputs)
+    return {'weight': spec((*lead, *inputs, *outputs), 'normal',
+                           gain * fan_in ** -0.5),
+            'bias': spec((*lead, *outputs), 'zeros')}
+
+  def norm():
+    return Spec((c.depth, d), ('layers', 'norm'), 'ones')
+
+  return {
+      'patch': Spec((c.patch_values, d), ('patch', 'vision_embed'),
+                    scale=c.patch_values ** -0.5),
+      'blocks': {
+          'qkv': linear([embed], [('qkv', 3), *heads]),
+          'out': linear(heads, [embed], gain=small),
+          'gate': linear([embed], [mlp]),
+          'up': linear([embed], [mlp]),
+          'down': linear([mlp], [embed], gain=small),
+          'norm1': norm(),
+          'norm2': norm(),
+      },
+      'merger': {
+          'norm': Spec((d,), ('norm',), 'ones'),
+          'hidden': linear([('vision_merged', merged)],
+                           [('vision_mlp', merged)], lead=()),
+          'out': linear([('vision_mlp', merged)], [('embed', c.out)], lead=()),
+      },
+  }
+
+
+def normalise(c: Config, values):
+  """Raw patch values 0..255 [..., patch_values] to the checkpoint's scale."""
+  repeat = c.patch_values // 3
+  mean = jnp.repeat(jnp.array(MEAN), repeat, total_repeat_length=repeat * 3)
+  std = jnp.repeat(jnp.array(STD), repeat, total_repeat_length=repeat * 3)
+  return (values.astype(jnp.float32) / 255 - mean) / std
+
+
+def encode(params, c: Config, patches: types.Patches, dtype):
+  """Soft tokens of the packed images of P prompts.
+
+  Args:
+    params: tree of `specs(c)`, in the compute dtype.
+    c: sizes.
+    patches: leaves with a leading P; see `types.Patches`. `values` may be
+      floating, and the result is differentiable in them.
+    dtype: compute dtype.
+
+  Returns:
+    [P, U, out]; rows of padding hold finite values that nothing uses.
+  """
+  p, n = patches.window.shape
+  cos, sin = rope.planar(patches.coords, c.hidden // c.heads)
+  x = normalise(c, patches.values).astype(dtype) @ params['patch']
+  # Both masks, in the shape [prompts, rows, queries, keys] that `attend` takes.
+  window = patches.window.reshape(p, n // c.row, c.row)
+  windowed = (window[..., :, None] == window[..., None, :]) & (
+      window > 0)[..., None, :]
+  image = patches.image[:, None]
+  whole = (image[..., :, None] == image[..., None, :]) & (
+      image > 0)[..., None, :]
+
+  def within(q, k, v, rows, allowed):
+    split = lambda y: y.reshape(p, rows, n // rows, *y.shape[-2:])
+    out = attention.attend(split(q), [
+        attention.Segment(split(k), split(v), allowed)])
+    return out.reshape(q.shape)
+
+  def block(x, scanned):
+    w, full = scanned
+    y = decoder.rms_norm(x, w['norm1'], EPS)
+    qkv = jnp.einsum('pnd,dchw->cpnhw', y, w['qkv']['weight'])
+    q, k, v = qkv + w['qkv']['bias'][:, None, None]
+    q, k = rope.rotate(q, cos, sin), rope.rotate(k, cos, sin)
+    y = jax.lax.cond(
+        full, lambda: within(q, k, v, 1, whole),
+        lambda: within(q, k, v, n // c.row, windowed))
+    x = x + jnp.einsum('pnhw,hwd->pnd', y, w['out']['weight']) + (
+        w['out']['bias'])
+    y = decoder.rms_norm(x, w['norm2'], EPS)
+    gate, up = (y @ w[m]['weight'] + w[m]['bias'] for m in ('gate', 'up'))
+    y = jax.nn.silu(gate) * up
+    return x + y @ w['down']['weight'] + w['down']['bias'], None
+
+  full = jnp.array([i in c.full_blocks for i in range(c.depth)])
+  body = jax.checkpoint(block) if c.remat == 'full' else block
+  x, _ = jax.lax.scan(body, x, (params['blocks'], full))
+  w = params['merger']
+  x = decoder.rms_norm(x, w['norm'], EPS).reshape(p, n // c.merge ** 2, -1)
+  x = jax.nn.gelu(x @ w['hidden']['weight'] + w['hidden']['bias'],
+                  approximate=False)
+  return x @ w['out']['weight'] + w['out']['bias']

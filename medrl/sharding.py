@@ -1,0 +1,128 @@
+"""Mesh, logical axis -> mesh axis, and every crossing of host and device.
+
+Arrays cross through `Crossing` alone, so that a step's crossings can be counted
+and any other one is an error under `jax.transfer_guard('disallow')`. No model,
+no config.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import math
+
+import jax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+import numpy as np
+
+AXES = ('data', 'fsdp', 'tensor')
+# Prompts are split over both: fsdp shards parameters over data-parallel peers.
+BATCH_AXES = ('data', 'fsdp')
+
+
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None):
+  """A mesh of all devices with axes data, fsdp and tensor.
+
+  Args:
+    data, fsdp, tensor: sizes; at most one is -1 and takes what is left.
+    devices: by default, all of all processes.
+
+  Raises:
+    ValueError: the sizes do not multiply to the number of devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  sizes = [data, fsdp, tensor]
+  if sizes.count(-1) == 1:
+    rest = math.prod(s for s in sizes if s != -1)
+    sizes[sizes.index(-1)] = len(devices) // rest
+  if math.prod(sizes) != len(devices) or min(sizes) < 1:
+    raise ValueError(
+        f'mesh data={data}, fsdp={fsdp}, tensor={tensor} does not fit '
+        f'{len(devices)} devices; set config.mesh so that they multiply to it')
+  return jax.sharding.Mesh(np.asarray(devices).reshape(sizes), AXES)
+
+
+def of_specs(mesh, specs, rules: Mapping[str, str]):
+  """Shardings of a tree of `params.Spec`, by one rule per logical axis.
+
+  Args:
+    mesh: the mesh.
+    specs: tree of Specs.
+    rules: logical axis -> mesh axis, or '' for replicated. Every axis a Spec
+      names must be there.
+
+  Raises:
+    ValueError: an axis without a rule, or a size its mesh axis does not divide.
+  """
+  def leaf(spec):
+    chosen = []
+    for size, axis in zip(spec.shape, spec.axes):
+      if axis not in rules:
+        raise ValueError(f'no sharding rule for the axis {axis!r}; '
+                         f'config.sharding has {sorted(rules)}')
+      over = rules[axis]
+      if over and size % mesh.shape[over]:
+        raise ValueError(
+            f'axis {axis!r} of size {size} does not divide over mesh axis '
+            f'{over!r} of size {mesh.shape[over]}; change config.sharding')
+      taken = over in chosen   # an array uses a mesh axis once
+      chosen.append(over if over and not taken else None)
+    return NamedSharding(mesh, PartitionSpec(*chosen))
+  return jax.tree.map(leaf, specs)
+
+
+def replicated(mesh):
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def batch(mesh):
+  """Leading axis over data and fsdp, the rest whole."""
+  return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def like_params(mesh, abstract, params_sharding):
+  """Shardings of an optimiser state: a leaf that mirrors a parameter is laid
+  out as it is, any other is replicated.
+
+  A subtree mirrors the parameters where its structure is theirs.
+  """
+  structure = jax.tree.structure(params_sharding)
+
+  def mirrors(tree):
+    return jax.tree.structure(tree) == structure
+
+  def subtree(tree):
+    return params_sharding if mirrors(tree) else replicated(mesh)
+
+  return jax.tree.map(subtree, abstract, is_leaf=mirrors)
+
+
+@dataclasses.dataclass
+class Crossing:
+  """Moves arrays between this process and the mesh, and counts the moves."""
+  mesh: jax.sharding.Mesh
+  ups: int = 0
+  fetches: int = 0
+
+  def up(self, tree):
+    """Host rows of this process -> global arrays split by row."""
+    self.ups += 1
+    target = batch(self.mesh)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(target, np.asarray(x)),
+        tree)
+
+  def fetch(self, tree):
+    """Device arrays -> NumPy, each process its own rows; replicated ones whole.
+    """
+    self.fetches += 1
+    return jax.tree.map(_local, tree)
+
+
+def _local(x):
+  if x.is_fully_addressable or x.is_fully_replicated:
+    return np.asarray(jax.device_get(x))
+  rows = {}
+  for shard in x.addressable_shards:
+    rows.setdefault(shard.index[0].start or 0, shard)
+  return np.concatenate([np.asarray(jax.device_get(rows[k].data))
+                         for k in sorted(rows)])
