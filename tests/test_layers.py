@@ -9,11 +9,11 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = {
-    'main': 7, 'trainers': 6, 'evals': 5, 'data': 4,
-    'models': 3, 'processors': 3, 'media': 3, 'rewards': 3, 'tools': 3,
-    'rl': 3, 'rollout': 3,
-    'sharding': 2, 'params': 1, 'checkpoint': 1,
-    'types': 0, 'lookup': 0, 'metrics': 0,
+    'main': 9, 'trainers': 8, 'evals': 7, 'build': 6, 'data': 5,
+    'models': 4, 'processors': 4, 'media': 4, 'rewards': 4, 'tools': 4,
+    'rl': 4, 'rollout': 4,
+    'sharding': 3, 'params': 2, 'checkpoint': 2, 'metrics': 1,
+    'types': 0, 'lookup': 0,
 }
 NO_JAX = ('rewards', 'tools', 'media', 'processors', 'types', 'lookup',
           'metrics')

@@ -1,0 +1,277 @@
+"""Every metric's name and meaning, weighted means, and the files they go to.
+
+Not here: computing a metric (whoever measures it), reading values from a
+device (`sharding.fetch`), progress bars (trainers). This file loads no jax.
+
+A run's folder holds `metrics.jsonl` (one line a step), `tensorboard/` (the
+same numbers) and, unless switched off, `rollouts.jsonl` (completions, which
+may quote patient data, hence readable by their owner only).
+"""
+
+from collections.abc import Iterable, Mapping
+import json
+import math
+import os
+import pathlib
+import re
+import sys
+import tempfile
+from typing import Any, NamedTuple
+
+from medrl import lookup
+
+GROUPS = ('reward', 'rollout', 'loss', 'policy', 'optim', 'data', 'time',
+          'eval')
+
+# `*` stands for any non-empty rest, `<suite>` for one path segment.
+DEFINITIONS = {
+    'reward/total': 'Mean weighted reward over valid completions.',
+    'reward/total_std': 'Mean over groups of the rewards\' standard deviation.',
+    'reward/part/*': 'Mean of one reward term before weighting.',
+    'reward/errors': 'Number of reward terms that raised in this step.',
+    'reward/unparsed': 'Fraction of completions in which no answer was found.',
+    'rollout/length': 'Mean tokens the policy wrote per completion.',
+    'rollout/finished': 'Fraction of completions ended by a stop id.',
+    'rollout/entropy': 'Mean entropy of the sampler per token, in nats.',
+    'rollout/logp_gap': 'Mean over tokens of the absolute difference between '
+                        'the sampler\'s and the scorer\'s log-probs, in nats.',
+    'rollout/logp_gap_max': 'Largest such difference in the step, in nats.',
+    'loss/total': 'The number that is differentiated.',
+    'loss/policy': 'The surrogate\'s share of loss/total, sign included.',
+    'loss/kl': 'The reference KL\'s share of loss/total, coefficient included.',
+    'loss/sft': 'Mean cross-entropy of demonstration tokens, in nats a token.',
+    'policy/clip_fraction': 'Fraction of tokens whose gradient the clip cut.',
+    'policy/ratio_max': 'Largest probability ratio, new to old, in the step.',
+    'policy/entropy': 'Mean entropy of the policy in the update, in nats a '
+                      'token.',
+    'policy/kl_ref': 'Mean KL estimate from the reference, in nats a token.',
+    'policy/kl_old': 'Mean KL estimate from the sampling policy, in nats a '
+                     'token.',
+    'optim/grad_norm': 'Global L2 norm of the gradient before clipping.',
+    'optim/learning_rate': 'Learning rate of this update.',
+    'optim/skipped': 'Number of updates skipped for a non-finite gradient.',
+    'optim/update_norm': 'Global L2 norm of the parameters\' change.',
+    'optim/param_norm': 'Global L2 norm of the trained parameters.',
+    'data/uniform_groups': 'Fraction of groups whose rewards are all equal, '
+                           'which teach nothing.',
+    'data/padding_prompt': 'Fraction of prompt places that are padding.',
+    'data/padding_patches': 'Fraction of patch places that are padding.',
+    'data/bucket_prompt': 'Prompt length of the step\'s bucket, in tokens.',
+    'data/bucket_patches': 'Patches of the step\'s bucket, per prompt.',
+    'data/seen': 'Records consumed since the run began, bad ones included.',
+    'data/bad/*': 'Records dropped since the run began for the named reason.',
+    'time/step': 'Wall time of the whole step, in seconds.',
+    'time/data': 'Time waiting for the next batch, in seconds.',
+    'time/sample': 'Time sampling completions, in seconds.',
+    'time/reward': 'Time in rewards on the host, in seconds.',
+    'time/prepare': 'Time for old and reference log-probs, in seconds.',
+    'time/update': 'Time in the update, in seconds.',
+    'time/evaluate': 'Time in evaluation suites, in seconds.',
+    'time/save': 'Time the loop waited for a checkpoint, in seconds.',
+    'time/compile': 'Time compiling programs, in seconds.',
+    'time/tokens_per_second': 'Tokens the policy wrote per second of '
+                              'time/sample, over all devices.',
+    'time/fetches': 'Number of device-to-host reads in the step.',
+    'eval/<suite>/accuracy': 'Fraction right over all records; an unparsed '
+                             'answer is wrong.',
+    'eval/<suite>/accuracy_parsed': 'Fraction right among parsed answers.',
+    'eval/<suite>/balanced_accuracy': 'Mean over true answers (classes) of '
+                                      'the accuracy within each.',
+    'eval/<suite>/parse_rate': 'Fraction of completions with an answer found.',
+    'eval/<suite>/mean_iou': 'Mean intersection over union of boxes; an '
+                             'unparsed box counts 0.',
+    'eval/<suite>/length': 'Mean tokens per completion.',
+    'eval/<suite>/finished': 'Fraction of completions ended by a stop id.',
+    'eval/<suite>/accuracy/*': 'The same on the records of the named task.',
+    'eval/<suite>/accuracy_parsed/*': 'The same on the named task.',
+    'eval/<suite>/balanced_accuracy/*': 'The same on the named task.',
+    'eval/<suite>/parse_rate/*': 'The same on the named task.',
+    'eval/<suite>/mean_iou/*': 'The same on the named task.',
+}
+
+
+class Mean(NamedTuple):
+  """A mean on its way: sum of weighted values, and sum of weights.
+
+  Means of unequal microbatches must not be averaged themselves, so they travel
+  as a pair and are divided once, at the end. Being a tuple, `a + b` joins the
+  two; use `merge`. Fields may be numbers or arrays of any backend.
+  """
+  total: Any
+  weight: Any
+
+
+def merge(a: Mean, b: Mean) -> Mean:
+  """The mean over both sets of values."""
+  return Mean(a.total + b.total, a.weight + b.weight)
+
+
+def value(mean: Mean) -> float | None:
+  """The mean as a host number; None if nothing was weighed (host only)."""
+  weight = float(mean.weight)
+  return float(mean.total) / weight if weight else None
+
+
+def _pattern(name: str) -> str:
+  return re.escape(name).replace(r'\*', '.+').replace('<suite>', '[^/]+')
+
+
+_KNOWN = re.compile('|'.join(map(_pattern, DEFINITIONS)))
+
+
+def check(names: Iterable[str]) -> None:
+  """Raises ValueError for a name without definition, naming the nearest."""
+  for name in names:
+    if not _KNOWN.fullmatch(name):
+      # A suite's name would drown the letters that were mistyped.
+      plain = re.sub('^eval/[^/]+/', 'eval/<suite>/', name)
+      raise ValueError(
+          f'metric {name!r} is not defined: '
+          f'{lookup.nearest(plain, list(DEFINITIONS))} A new one needs a line '
+          f'in medrl/metrics.py DEFINITIONS, in one of the groups '
+          f'{", ".join(GROUPS)}.')
+
+
+def local(path: str | os.PathLike) -> pathlib.Path:
+  """`path` on this machine's disk: the only door to files in this module.
+
+  Raises:
+    ValueError: a bucket, which cannot be appended to.
+  """
+  if '://' in str(path):
+    raise ValueError(f'{path}: logs are appended line by line, which a bucket '
+                     f'cannot do; give a folder on local disk and copy it.')
+  return pathlib.Path(path)
+
+
+def _plain(item: Any) -> Any:
+  """`item` as strict JSON allows it: nan and inf become strings."""
+  if isinstance(item, Mapping):
+    return {str(k): _plain(v) for k, v in item.items()}
+  if isinstance(item, (list, tuple)):
+    return [_plain(v) for v in item]
+  if item is None or isinstance(item, (str, bool, int)):
+    return item
+  number = float(item)
+  return number if math.isfinite(number) else str(number)
+
+
+def _open(path: pathlib.Path, mode: int):
+  # The mode belongs to the creation: a chmod after it leaves a moment in
+  # which others can open the file.
+  return open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode), 'a',
+              encoding='utf-8')
+
+
+def _line(file, row: Mapping[str, Any]) -> None:
+  file.write(json.dumps(_plain(row), allow_nan=False) + '\n')
+  file.flush()
+
+
+def _tensorboard(folder: pathlib.Path, purge_step: int | None):
+  # tensorboardX loads torch for type annotations if it finds it, a second and
+  # 200 MB; None in sys.modules makes that import fail, as where it is absent.
+  hidden = 'torch' not in sys.modules
+  if hidden:
+    sys.modules['torch'] = None
+  try:
+    import tensorboardX
+  finally:
+    if hidden:
+      del sys.modules['torch']
+  return tensorboardX.SummaryWriter(
+      str(folder), purge_step=purge_step, flush_secs=10)
+
+
+class Writer:
+  """The open log files of one run; one process holds them.
+
+  `step` is the step that was restored (0 for a fresh start): later lines, left
+  by a run that was killed, are cut from both JSON files and hidden in
+  TensorBoard (by a session-start event with purge step `step + 1`). None keeps
+  everything. `rollouts=False` writes no completions to disk.
+  """
+
+  def __init__(self, folder: str | os.PathLike, *, step: int | None = None,
+               tensorboard: bool = True, rollouts: bool = True):
+    folder = local(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ('metrics.jsonl', 'rollouts.jsonl'):
+      cut(folder / name, step)
+    self._metrics = _open(folder / 'metrics.jsonl', 0o666)
+    self._rollouts = None
+    if rollouts:
+      self._rollouts = _open(folder / 'rollouts.jsonl', 0o600)
+      os.fchmod(self._rollouts.fileno(), 0o600)  # one that was there before
+    self._tensorboard = tensorboard and _tensorboard(
+        folder / 'tensorboard', None if step is None else step + 1)
+
+  def write(self, step: int, values: Mapping[str, Any]) -> dict[str, float]:
+    """Appends one line, flushed; returns the numbers, for a progress bar.
+
+    `values` are host numbers or `Mean`s by defined name; a mean of nothing is
+    left out. A non-finite number becomes 'nan', 'inf' or '-inf' in the file.
+    """
+    check(values)
+    numbers = {n: value(v) if isinstance(v, Mean) else float(v)
+               for n, v in values.items()}
+    numbers = {n: v for n, v in numbers.items() if v is not None}
+    _line(self._metrics, {'step': int(step), **numbers})
+    if self._tensorboard:
+      for name, number in numbers.items():
+        self._tensorboard.add_scalar(name, number, int(step))
+    return numbers
+
+  def rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Appends a line per row, each with its step; nothing if switched off."""
+    if self._rollouts:
+      for row in rows:
+        _line(self._rollouts, {'step': int(step), **row})
+
+  def close(self) -> None:
+    self._metrics.close()
+    if self._rollouts:
+      self._rollouts.close()
+    if self._tensorboard:
+      self._tensorboard.close()
+
+
+def _lines(path: pathlib.Path):
+  """Yields (bytes, dict) for each whole line; a torn last line is left out."""
+  with open(path, 'rb') as file:
+    for number, line in enumerate(file, 1):
+      if not line.endswith(b'\n'):  # the writer was killed within this line
+        return
+      try:
+        yield line, json.loads(line)
+      except ValueError as error:
+        raise ValueError(f'{path}:{number} is not JSON ({error}); remove the '
+                         f'line or the file.') from None
+
+
+def read(path: str | os.PathLike) -> list[dict[str, Any]]:
+  """The lines of a log as dicts; `float()` undoes 'nan' and 'inf'."""
+  return [row for _, row in _lines(local(path))]
+
+
+def cut(path: str | os.PathLike, step: int | None) -> None:
+  """Keeps the whole lines whose 'step' is at most `step` (None: all of them).
+
+  The file is replaced by rename, so a kill leaves the old one or the new one.
+  A missing file is left missing.
+  """
+  path = local(path)
+  if not path.exists():
+    return
+  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+  try:
+    with open(handle, 'wb') as file:
+      os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
+      file.writelines(line for line, row in _lines(path)
+                      if step is None or row['step'] <= step)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except BaseException:
+    os.unlink(temporary)
+    raise
