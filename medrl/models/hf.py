@@ -3,7 +3,10 @@
 Import only; nothing is downloaded and nothing is unpickled.
 """
 
+import itertools
 import json
+import math
+import operator
 import pathlib
 
 from flax import traverse_util
@@ -31,16 +34,31 @@ def _tensors(folder, prefixes):
   """Published name, in its first form -> (file, name as written)."""
   found = {}
   for path in sorted(pathlib.Path(folder).glob('*.safetensors')):
-    with safetensors.safe_open(path, 'np') as file:
-      for name in file.keys():
-        plain = name
-        for written, released in prefixes:
-          if plain.startswith(written):
-            plain = released + plain[len(written):]
-        found[plain] = (path, name)
+    for name in _names(path):
+      plain = name
+      for written, released in prefixes:
+        if plain.startswith(written):
+          plain = released + plain[len(written):]
+      found[plain] = (path, name)
   if not found:
     raise FileNotFoundError(f'{folder} holds no .safetensors file')
   return found
+
+
+def _names(path):
+  try:
+    with safetensors.safe_open(path, 'np') as file:
+      return list(file.keys())
+  except safetensors.SafetensorError as error:
+    raise ValueError(f'{path} is not a whole safetensors file ({error}); '
+                     f'download or export it again') from error
+
+
+def _fits(raw, target, turned) -> bool:
+  """Whether a shape fills `target`, split at a border between its axes."""
+  borders = itertools.accumulate(target[::-1] if turned else target,
+                                 operator.mul)
+  return math.prod(raw) == math.prod(target) and raw[0] in borders
 
 
 def load(folder, specs, table, prefixes=(), dtype=np.float32):
@@ -57,7 +75,8 @@ def load(folder, specs, table, prefixes=(), dtype=np.float32):
     Nested dict of the structure of `specs`.
 
   Raises:
-    ValueError: tensors are missing, surplus or misshapen; all named at once.
+    ValueError: tensors are missing, surplus or misshapen, all named at once; or
+      a file is cut off.
   """
   flat = traverse_util.flatten_dict(specs, sep='/')
   found = _tensors(folder, prefixes)
@@ -78,9 +97,9 @@ def load(folder, specs, table, prefixes=(), dtype=np.float32):
     for i, n in enumerate(wanted):
       target = out[path][i] if stacked else out[path]
       raw = _read(*found[n])
-      if raw.size != target.size:
+      if not _fits(raw.shape, target.shape, turned):
         wrong.append(f'{n} has shape {raw.shape}, which does not fill '
-                     f'{target.shape}')
+                     f'{target.shape}{" transposed" if turned else ""}')
         continue
       raw = raw.reshape(raw.shape[0], -1).T if turned else raw
       target[...] = raw.reshape(target.shape).astype(dtype)

@@ -224,4 +224,5 @@ HF_TABLE = (
     *_linear('vision/merger/out', 'visual.merger.mlp.2'),
 )
 # transformers 5 writes other prefixes than the released files.
-HF_PREFIXES = (('model.language_model.', 'model.'), ('model.visual.', 'visual.'))
+HF_PREFIXES = (('model.language_model.', 'model.'),
+               ('model.visual.', 'visual.'))

@@ -128,8 +128,10 @@ def decode(family, config, params, state: State, options: sampling.Options,
 
   def write(s):
     logps, entropy = sampling.log_probs(s.logits)
+    # By position, not by slot: slots also count the pads of others' tool text.
     uniform = jax.vmap(jax.vmap(
-        lambda k: jax.random.uniform(jax.random.fold_in(k, s.slot))))(s.key)
+        lambda k, at: jax.random.uniform(jax.random.fold_in(k, at))
+    ))(s.key, s.position)
     drawn = sampling.draw(s.logits, uniform, options)
     alive = ~s.done
     token = jnp.where(alive, drawn, options.pad)

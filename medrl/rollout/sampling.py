@@ -85,6 +85,10 @@ def draw(logits, uniform, options: Options):
   cdf = jnp.cumsum(probs, axis=-1)
   # Scaled by the last entry: rounding must not leave a gap below 1.
   target = uniform[..., None] * cdf[..., -1:]
-  index = jnp.sum(cdf <= target, axis=-1)
-  last = logits.shape[-1] - 1 - jnp.argmax((probs > 0)[..., ::-1], axis=-1)
-  return jnp.minimum(index, last).astype(jnp.int32)
+  # A parallel sum is not monotone in its last digit, so an id of probability 0
+  # may stand above the target; over a large vocabulary that shows.
+  possible = probs > 0
+  hit = (cdf > target) & possible
+  last = logits.shape[-1] - 1 - jnp.argmax(possible[..., ::-1], axis=-1)
+  return jnp.where(jnp.any(hit, axis=-1), jnp.argmax(hit, axis=-1),
+                   last).astype(jnp.int32)

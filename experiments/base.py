@@ -1,0 +1,146 @@
+"""The full default: every field there is, with its unit, range or reason.
+
+  python -m medrl.main --config=experiments/base.py --workdir=runs/base
+
+A study changes what differs; `:runlocal` finishes two steps with a toy model.
+Code is named by its import path, so nothing of the library is imported here.
+"""
+
+import ml_collections
+
+from experiments import common
+
+
+def get_config(arg=''):
+  switch = common.parse_arg(arg, runlocal=False)
+  c = ml_collections.ConfigDict()
+  c.trainer = 'medrl.trainers.grpo.train'   # f(config, workdir)
+  c.seed = 0
+
+  c.model = ml_collections.ConfigDict(dict(
+      family='medrl.models.qwen2_5_vl',
+      size='tiny',              # a name of the family's CONFIGS
+      checkpoint='',            # or a local folder of released safetensors
+      compute_dtype='float32',  # bfloat16 on accelerators
+      remat='none',             # 'full' recomputes layers when going back
+      freeze=(),                # path prefixes that are not trained: 'vision'
+      reference_dtype='bfloat16',
+  ))
+  c.processor = ml_collections.ConfigDict(dict(
+      module='medrl.processors.qwen_vl',
+      tokenizer='',        # folder; '' takes the checkpoint's, or builds one
+      vocab=1024,          # ids of a built tokenizer, at most
+      min_pixels=3136,     # area bounds an image is resized into
+      max_pixels=50176,
+      system='',           # '' leaves the system turn out
+      user='{question}\n{options}',
+  ))
+  c.data = ml_collections.ConfigDict(dict(
+      dataset='medrl.data.phantom.records',   # f(root, split, **options)
+      root='',             # nothing above this folder is ever read
+      split='train',       # train, validation or test
+      options=dict(seed=0, count=4096),
+      workers=0,           # processes that decode and tokenise
+      on_bad='error',      # or 'skip', which counts it by reason
+      buckets=((128, 64), (128, 128)),   # (prompt tokens, patches), a program
+                                         # each; the smallest that fits is used
+  ))
+  c.rewards = ml_collections.ConfigDict(dict(
+      answer=dict(fn='medrl.rewards.answer.score', weight=1.0),
+      format=dict(fn='medrl.rewards.format.tags', weight=0.1),
+  ))
+  c.rollout = ml_collections.ConfigDict(dict(
+      fn='medrl.rollout.sampler.rollout',   # or one with tools in it
+      prompts=32,          # prompts a step, over all processes
+      group=8,             # completions a prompt
+      length=48,           # tokens a completion, at most
+      temperature=1.0, top_k=0, top_p=1.0,
+  ))
+  c.rl = ml_collections.ConfigDict(dict(
+      steps=200,           # rollouts
+      epochs=1,            # passes over a rollout
+      minibatches=1,       # updates a pass; divides prompts
+      microbatches=1,      # accumulated within an update; changes no result
+      advantage='medrl.rl.advantages.group_norm',
+      ratio='medrl.rl.losses.token_ratio',
+      surrogate='medrl.rl.losses.clip',
+      reduce='medrl.rl.losses.token_mean',
+      clip_low=0.2, clip_high=0.28,
+      kl='medrl.rl.kl.k3',
+      kl_weight=0.0,       # 0: no reference is held at all
+      vocab_chunk=8192,    # ids whose logits exist at a time
+      shuffle_rewards=False,   # control: rewards of another prompt's group
+  ))
+  c.rl.optim = optim(1e-4)
+  c.sft = ml_collections.ConfigDict(dict(
+      steps=0,             # supervised steps before RL; 0 for none
+      prompts=32,
+      length=64,           # demonstration tokens, at most
+      microbatches=1,
+      patience=0.0,        # stop when the validation score has not risen for
+                           # this share of the steps so far; 0 never
+      # f(records, seed) -> records with demonstrations; '' takes their own.
+      demonstrate='',
+  ))
+  c.sft.optim = optim(1e-3)
+  c.eval = ml_collections.ConfigDict(dict(
+      every=50,            # steps
+      split='validation',
+      options=dict(count=256),   # laid over data.options
+      prompts=64,
+      sampled=True,        # also one sample at the rollout's temperature
+      resamples=1000,      # bootstrap
+  ))
+  c.checkpoint = ml_collections.ConfigDict(dict(
+      every=50,            # steps; the last step is always saved
+      keep_last=2,
+      keep_best=1,
+      metric='eval/heldout_greedy/accuracy',
+      start='',            # a run's folder whose policy to start from
+      step=-1,             # which of its steps; -1 the newest
+  ))
+  c.log = ml_collections.ConfigDict(dict(
+      rollouts=True,       # rollouts.jsonl, readable by its owner only
+      rollouts_per_step=8,
+      tensorboard=True,
+      progress=True,
+  ))
+  c.mesh = ml_collections.ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+  # Logical axis -> mesh axis, '' replicated; while sampling nothing is split
+  # over fsdp, or every token would gather every weight.
+  c.sharding = ml_collections.ConfigDict(dict(
+      layers='', norm='', head_dim='', qkv='', patch='', vision_merged='',
+      embed='fsdp', vocab='tensor', heads='tensor', kv_heads='tensor',
+      mlp='tensor', vision_embed='fsdp', vision_heads='tensor',
+      vision_mlp='tensor',
+  ))
+  if switch['runlocal']:
+    runlocal(c)
+  return c
+
+
+def optim(learning_rate):
+  """AdamW with linear warm-up, then constant or cosine to zero."""
+  return ml_collections.ConfigDict(dict(
+      learning_rate=learning_rate,
+      schedule='constant',     # or 'cosine'
+      warmup=10,               # steps
+      b1=0.9, b2=0.98, eps=1e-8,
+      weight_decay=0.0,        # on matrices only
+      clip_norm=1.0,           # global gradient norm
+  ))
+
+
+def runlocal(c):
+  """Two steps on a laptop, to see that a study runs at all."""
+  c.model.size = 'toy'
+  c.data.options.count = 64
+  c.eval.options.count = 16
+  c.eval.prompts = 8
+  c.eval.resamples = 50
+  c.rollout.update(dict(prompts=4, group=2, length=8))
+  c.rl.steps = 2
+  c.sft.prompts = 4
+  c.sft.steps = min(c.sft.steps, 2)
+  c.checkpoint.every = 1
+  c.eval.every = 2

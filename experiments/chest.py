@@ -1,0 +1,35 @@
+"""Real chest films, PneumoniaMNIST: pneumonia or normal, from reward alone.
+
+  python -m medrl.main --config=experiments/chest.py --workdir=runs/chest \
+    --config.data.root=../shared/data
+
+A cold start teaches the form of an answer with random options; every bit about
+films comes from the reward.
+"""
+
+from experiments import base
+from experiments import common
+
+
+def get_config(arg=''):
+  switch = common.parse_arg(arg, runlocal=False)
+  c = base.get_config()
+  c.data.dataset = 'medrl.data.medmnist.records'
+  c.data.options = dict(
+      folder='pneumoniamnist', size=112, balance=True,
+      question='Does this chest film show pneumonia?',
+      options=('normal', 'pneumonia'))
+  c.data.buckets = ((64, 64),)
+  c.processor.vocab = 512
+  c.rewards.format.weight = 0.1
+  c.sft.demonstrate = 'medrl.data.demonstrations.format_only'
+  c.sft.steps = 60
+  c.sft.length = 24
+  c.rollout.length = 24
+  c.rl.steps = 250
+  c.eval.split = 'validation'
+  c.eval.options = dict(balance=False)
+  c.checkpoint.metric = 'eval/heldout_greedy/balanced_accuracy'
+  if switch['runlocal']:
+    base.runlocal(c)
+  return c

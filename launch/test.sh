@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Sets up .venv with what tests need, then runs them.
+#   bash launch/test.sh [arguments of pytest]; slow ones with: -m slow
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. launch/setup.sh
+setup requirements.txt tests/requirements.txt
+# Two processes, as many as the smallest machine has cores; each with one
+# thread, so that they do not fight.
+export JAX_PLATFORMS=cpu
+exec python -m pytest -q "$@"

@@ -1,0 +1,297 @@
+"""Config -> the parts of a run: mesh, policy, tokenizer, records, reward.
+
+The one place that reads the config's names and turns them into code. It trains
+and scores nothing; trainers and evaluation share it.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import json
+import logging
+import os
+import pathlib
+import tempfile
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from medrl import lookup
+from medrl import params as params_lib
+from medrl import sharding
+from medrl import types
+from medrl.data import pipeline as pipeline_lib
+from medrl.models import hf
+from medrl.processors import template
+from medrl.processors import text
+from medrl.rewards import compose
+from medrl.rollout import sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What stays the same over a run."""
+  config: Any
+  workdir: pathlib.Path
+  mesh: Any
+  family: Any         # the model module
+  model: Any          # its Config
+  specs: Any          # tree of params.Spec
+  layout: types.Layout
+  tokenizer: Any
+  prompt: template.Prompt
+  dtype: Any          # compute dtype
+  banned: tuple[int, ...]
+  stop: tuple[int, ...]
+  pad: int
+  crossing: sharding.Crossing
+
+
+def run(config, workdir) -> Run:
+  """Builds the parts that need no data but, for a built tokenizer, its text.
+
+  Raises:
+    ValueError, FileNotFoundError: something the config names does not fit; the
+      message names it.
+  """
+  workdir = pathlib.Path(workdir)
+  family = lookup.resolve(config.model.family)
+  model = model_config(config, family)
+  tokenizer = build_tokenizer(config, workdir)
+  if tokenizer.size > model.text.vocab:
+    raise ValueError(
+        f'the tokenizer has {tokenizer.size} ids, the model '
+        f'{model.text.vocab} rows; give the tokenizer of this checkpoint')
+  mesh = sharding.make_mesh(**config.mesh)
+  layout = family.layout(model, config.processor.min_pixels,
+                         config.processor.max_pixels)
+  ids = {role: tokenizer.id(token) for role, token in layout.specials.items()}
+  # Media places are the processor's to write, and rows beyond the tokenizer
+  # have no text: the policy may write neither.
+  media = ('image_pad', 'video_pad', 'vision_start', 'vision_end')
+  banned = (*(ids[role] for role in media),
+            *range(tokenizer.size, model.text.vocab))
+  return Run(
+      config, workdir, mesh, family, model, family.specs(model), layout,
+      tokenizer, template.Prompt(config.processor.system,
+                                 config.processor.user),
+      jnp.dtype(config.model.compute_dtype), banned,
+      (ids['im_end'], ids['pad']), ids['pad'], sharding.Crossing(mesh))
+
+
+def model_config(config, family):
+  """The family's config: of a checkpoint folder, or one of its sizes."""
+  if config.model.checkpoint:
+    model = family.from_hf(hf.read_config(config.model.checkpoint))
+    return family.with_options(model, remat=config.model.remat)
+  if config.model.size not in family.CONFIGS:
+    raise ValueError(f'model.size {config.model.size!r}: '
+                     + lookup.nearest(config.model.size, list(family.CONFIGS)))
+  return family.with_options(family.CONFIGS[config.model.size],
+                             remat=config.model.remat)
+
+
+def build_tokenizer(config, workdir: pathlib.Path):
+  """Loads the named tokenizer, or the run's own, built from its records."""
+  named = config.processor.tokenizer or config.model.checkpoint
+  if named:
+    return text.load(named)
+  folder = workdir / 'tokenizer'
+  if not folder.is_dir():
+    family = lookup.resolve(config.model.family)
+    layout = family.layout(family.CONFIGS[config.model.size])
+    workdir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=workdir) as scratch:
+      made = pathlib.Path(scratch) / 'tokenizer'
+      text.build(_corpus(config), tuple(layout.specials.values()),
+                 config.processor.vocab, made)
+      try:
+        os.replace(made, folder)
+      except OSError:   # another process of this run was first
+        if not folder.is_dir():
+          raise
+  return text.load(folder)
+
+
+def _corpus(config, limit: int = 4000):
+  yield 'system\nuser\nassistant\n' + config.processor.system
+  for record in training_records(config)[:limit]:
+    yield config.processor.user.format(
+        question=record.question, options='\n'.join(
+            f'{k}. {v}' for k, v in record.options.items()))
+    yield record.demonstration
+
+
+def records(config, split: str, **overrides) -> list[types.Record]:
+  """All records of a split.
+
+  Raises:
+    ValueError: there are none.
+  """
+  source = lookup.resolve(config.data.dataset)
+  options = {**config.data.options, **overrides}
+  found = list(source(config.data.root, split, **options))
+  if not found:
+    raise ValueError(f'{config.data.dataset} has no record in split {split!r} '
+                     f'of root {config.data.root!r}')
+  return found
+
+
+def training_records(config) -> list[types.Record]:
+  """Records to train on, with the demonstrations that sft.demonstrate gives."""
+  found = records(config, config.data.split)
+  if config.sft.demonstrate:
+    found = lookup.resolve(config.sft.demonstrate)(found, config.seed)
+  return found
+
+
+def evaluation_records(config) -> list[types.Record]:
+  """Records to evaluate on, none of them trained on."""
+  return records(config, config.eval.split, **config.eval.options)
+
+
+def encode_record(record: types.Record, *, root, processor, tokenizer, layout,
+                  prompt) -> types.Example:
+  """Reads a record's media and encodes it; runs in data workers."""
+  images = [lookup.resolve(m.loader)(m.path, root, **m.options)
+            for m in record.images]
+  return lookup.resolve(processor).encode(record, images, tokenizer, layout,
+                                          prompt)
+
+
+def encoder(run: Run) -> Callable[[types.Record], types.Example]:
+  """The picklable function from record to example."""
+  return functools.partial(
+      encode_record, root=run.config.data.root,
+      processor=run.config.processor.module, tokenizer=run.tokenizer,
+      layout=run.layout, prompt=run.prompt)
+
+
+def settings(run: Run, prompts: int, **options) -> pipeline_lib.Settings:
+  """Pipeline settings for `prompts` a step over all processes."""
+  count = jax.process_count()
+  if prompts % count:
+    raise ValueError(f'{prompts} prompts a step do not divide over {count} '
+                     f'processes')
+  data = run.config.data
+  return pipeline_lib.Settings(
+      prompts=prompts // count, buckets=tuple(map(tuple, data.buckets)),
+      seed=run.config.seed, workers=data.workers, on_bad=data.on_bad,
+      pad_id=run.pad, merge_units=run.layout.merge ** 2,
+      patch_width=patch_values(run.layout),
+      process_index=jax.process_index(), process_count=count, **options)
+
+
+def patch_values(layout: types.Layout) -> int:
+  """Numbers in one patch: channels, frames, rows, columns."""
+  return 3 * layout.temporal * layout.patch ** 2
+
+
+def reward(config) -> types.Reward:
+  return compose.build(config.rewards.to_dict())
+
+
+def sampling_options(run: Run, group: int, temperature: float
+                     ) -> sampling.Options:
+  """How completions are drawn; greedy where `temperature` is 0."""
+  r = run.config.rollout
+  return sampling.Options(group, r.length, temperature, r.top_k, r.top_p,
+                          run.stop, run.banned, run.pad)
+
+
+def sampling_rules(config):
+  """Sharding rules while sampling: over tensor, never over fsdp."""
+  return {axis: '' if over == 'fsdp' else over
+          for axis, over in config.sharding.items()}
+
+
+def initial_params(run: Run):
+  """Fresh parameters, or a published checkpoint's, laid out on the mesh."""
+  laid = sharding.of_specs(run.mesh, run.specs, run.config.sharding)
+  folder = run.config.model.checkpoint
+  if not folder:
+    make = functools.partial(params_lib.init, specs=run.specs)
+    return jax.jit(make, out_shardings=laid)(jax.random.key(run.config.seed))
+  host = hf.load(folder, run.specs, run.family.HF_TABLE,
+                 run.family.HF_PREFIXES)
+  return jax.tree.map(
+      lambda x, s: jax.make_array_from_callback(x.shape, s, lambda i: x[i]),
+      host, laid)
+
+
+def abstract_batch(run: Run, prompts: int, bucket) -> types.Batch:
+  """Shapes and shardings of a batch of a bucket, to compile for."""
+  length, patches = bucket
+  laid = sharding.batch(run.mesh)
+  def array(dtype, *shape):
+    return jax.ShapeDtypeStruct((prompts, *shape), dtype, sharding=laid)
+  media = {}
+  if patches:
+    units = patches // run.layout.merge ** 2
+    media['image'] = types.Patches(
+        array(jnp.uint8, patches, patch_values(run.layout)), array(jnp.int32, patches, 2),
+        array(jnp.int32, patches), array(jnp.int32, patches),
+        array(jnp.int32, units))
+  return types.Batch(array(jnp.int32, length), array(jnp.int32, length, 3),
+                     array(bool, length), media)
+
+
+def compile_ahead(name: str, function, *arguments):
+  """Compiles a jitted function for given shapes, and says how long it took.
+
+  The result refuses any other shape, so nothing is ever compiled in the loop.
+  """
+  started = time.monotonic()
+  compiled = function.lower(*arguments).compile()
+  memory = compiled.memory_analysis()
+  size = ''
+  if memory is not None:
+    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    size = f', {held / 2**20:,.0f} MiB a device'
+  logging.info('compiled %s in %.1f s%s', name, time.monotonic() - started,
+               size)
+  return compiled
+
+
+def write_config(config, workdir: pathlib.Path) -> None:
+  """Keeps the config beside the results; says what a restart changed."""
+  path = pathlib.Path(workdir) / 'config.json'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  new = json.loads(config.to_json_best_effort())
+  if path.exists():
+    old = _flat(json.loads(path.read_text()))
+    for key, value in _flat(new).items():
+      if old.get(key, value) != value:
+        logging.warning('config.%s was %r when this run began, now it is %r',
+                        key, old[key], value)
+  scratch = path.with_suffix('.tmp')
+  scratch.write_text(json.dumps(new, indent=2, sort_keys=True))
+  os.replace(scratch, path)
+
+
+def _flat(tree, prefix=''):
+  out = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      out |= _flat(value, f'{prefix}{key}.')
+    else:
+      out[prefix + key] = value
+  return out
+
+
+def describe(run: Run) -> str:
+  """The start line: size, work, devices."""
+  count = params_lib.count(run.specs)
+  bucket = max(map(tuple, run.config.data.buckets))
+  r = run.config.rollout
+  work = run.family.flops(run.model, *bucket[:1], r.length, bucket[1], r.group)
+  tokens = bucket[0] + r.group * r.length
+  device = jax.devices()[0]
+  return (f'{count:,} parameters, {work / tokens / 1e6:,.1f} MFLOP a token '
+          f'forward in the largest bucket, {jax.device_count()} x '
+          f'{device.device_kind} over {jax.process_count()} processes, mesh '
+          f'{dict(run.mesh.shape)}, state '
+          f'{count * 16 / 2**20 / run.mesh.shape["fsdp"] / run.mesh.shape["tensor"]:,.0f}'
+          f' MiB a device with moments and gradient')

@@ -1,0 +1,165 @@
+"""Records from a file of JSON lines, one question a line.
+
+A line holds `id, images, question, answer, answer_type`, and may hold
+`subject, options, tolerance, task, demonstration, meta`; further keys go into
+meta. Image paths are relative to the data root and read by
+`medrl.media.image`, not here. An `answer` of null is to be predicted.
+"""
+
+from collections.abc import Iterator, Sequence
+import json
+import math
+import pathlib
+from typing import Any
+
+from medrl import types
+from medrl.data import splits
+
+_REQUIRED = {'id': str, 'images': list, 'question': str, 'answer': object,
+             'answer_type': str}
+_OPTIONAL = {'subject': str, 'options': dict, 'tolerance': dict, 'task': str,
+             'demonstration': str, 'meta': dict}
+_EXPECTED = {
+    'choice': 'a letter of the options', 'yesno': "'yes' or 'no'",
+    'int': 'an integer', 'float': 'a finite number',
+    'box': '[x1, y1, x2, y2] with x1 < x2 and y1 < y2',
+    'boxes': 'a list of [x1, y1, x2, y2] with x1 < x2 and y1 < y2',
+    'text': 'a string'}
+
+
+def records(root: str, split: str, *, file: str, tasks: Sequence[str] = (),
+            limit: int = 0, validation: float = .1, test: float = .1,
+            seed: int = 0) -> Iterator[types.Record]:
+  """Records of one split of a file.
+
+  The split is drawn over the whole file, before `tasks` and `limit`, so that
+  these never move a patient; see `splits.assign`.
+
+  Args:
+    root: data root; image paths are relative to it.
+    split: 'train', 'validation' or 'test'.
+    file: path of the file, relative to `root`.
+    tasks: tasks to keep; all if empty.
+    limit: records at most; 0 for all.
+    validation: fraction of patients.
+    test: fraction of patients.
+    seed: of the split.
+
+  Yields:
+    Records, in the file's order.
+
+  Raises:
+    FileNotFoundError: the root or the file is missing.
+    ValueError: a line that is no record, with file, line and id; or a task
+      that the file does not have.
+  """
+  found = read(root, file)
+  known = {r.task for r in found}
+  for task in tasks:
+    if task not in known:
+      raise ValueError(f'{file}: no record of task {task!r}; it has '
+                       f'{sorted(known)}')
+  chosen = [r for r in splits.assign(found, split, validation=validation,
+                                     test=test, seed=seed)
+            if not tasks or r.task in tasks]
+  yield from chosen[:limit or None]
+
+
+def read(root: str, file: str) -> list[types.Record]:
+  """All records of a file; errors as in `records`."""
+  path = pathlib.Path(root) / file
+  if not path.is_file():
+    missing = 'file' if pathlib.Path(root).is_dir() else 'data root'
+    raise FileNotFoundError(
+        f'no {missing}: expected a file of JSON lines at {str(path)!r} (data '
+        f'root {str(root)!r}, file {file!r})')
+  found, lines = [], {}
+  with path.open(encoding='utf-8') as handle:
+    for number, line in enumerate(handle, 1):
+      if not line.strip():
+        continue
+      record = _record(line, f'{file}:{number}')
+      if record.id in lines:
+        raise ValueError(f'{file}:{number}: id {record.id!r} was used in line '
+                         f'{lines[record.id]}; expected every id once')
+      lines[record.id] = number
+      found.append(record)
+  return found
+
+
+def _record(line: str, where: str) -> types.Record:
+  try:
+    entry = json.loads(line)
+  except json.JSONDecodeError as error:
+    raise ValueError(f'{where}: no JSON: {error}') from error
+  if not isinstance(entry, dict):
+    raise ValueError(f'{where}: {type(entry).__name__}, expected an object')
+  where = f'{where}: record {entry.get("id")!r}'
+  _check(entry, where)
+  meta = {key: value for key, value in entry.items()
+          if key not in _REQUIRED and key not in _OPTIONAL}
+  fields = {key: entry[key] for key in _OPTIONAL if key in entry}
+  fields['meta'] = meta | entry.get('meta', {})
+  return types.Record(
+      id=entry['id'], question=entry['question'], answer=entry['answer'],
+      answer_type=entry['answer_type'], source=where.split(': ')[0],
+      images=tuple(types.Media(path) for path in entry['images']), **fields)
+
+
+def _check(entry: dict[str, Any], where: str) -> None:
+  for key in _REQUIRED:
+    if key not in entry:
+      raise ValueError(f'{where}: no key {key!r}; it has {sorted(entry)}')
+  for key, kind in (_REQUIRED | _OPTIONAL).items():
+    if key in entry and not isinstance(entry[key], kind):
+      raise ValueError(f'{where}: {key} is {entry[key]!r}; expected a JSON '
+                       f'{_NAMES[kind]}')
+  for name, kind in ('images', str), ('options', str), ('tolerance', float):
+    values = entry.get(name, ())
+    values = values.values() if isinstance(values, dict) else values
+    if not all(_number(v) if kind is float else isinstance(v, str)
+               for v in values):
+      raise ValueError(f'{where}: {name} is {entry[name]!r}; expected its '
+                       f'values to be {_NAMES[kind]}s')
+  if entry['answer_type'] not in types.ANSWER_TYPES:
+    raise ValueError(f'{where}: answer_type is {entry["answer_type"]!r}; '
+                     f'expected one of {", ".join(types.ANSWER_TYPES)}')
+  if entry['answer'] is not None and not _fits(entry):
+    expected = _EXPECTED[entry['answer_type']]
+    if entry['answer_type'] == 'choice':
+      expected += f' {sorted(entry.get("options", {}))}'
+    raise ValueError(f'{where}: answer {entry["answer"]!r} to a question of '
+                     f'type {entry["answer_type"]}; expected {expected}')
+
+
+_NAMES = {str: 'string', list: 'array', dict: 'object', float: 'number',
+          object: 'value'}
+
+
+def _fits(entry: dict[str, Any]) -> bool:
+  answer = entry['answer']
+  match entry['answer_type']:
+    case 'choice':
+      return isinstance(answer, str) and answer in entry.get('options', {})
+    case 'yesno':
+      return answer in ('yes', 'no')
+    case 'int':
+      return isinstance(answer, int) and not isinstance(answer, bool)
+    case 'float':
+      return _number(answer)
+    case 'box':
+      return _box(answer)
+    case 'boxes':
+      return isinstance(answer, list) and all(map(_box, answer))
+  return isinstance(answer, str)
+
+
+def _number(value: Any) -> bool:
+  return (isinstance(value, (int, float)) and not isinstance(value, bool)
+          and math.isfinite(value))
+
+
+def _box(value: Any) -> bool:
+  return (isinstance(value, list) and len(value) == 4
+          and all(map(_number, value))
+          and value[0] < value[2] and value[1] < value[3])

@@ -1,0 +1,89 @@
+"""Records to examples with Grain, in this process or in worker processes.
+
+Workers read media and tokenise. They never touch an accelerator, never raise,
+and end with their parent. Batching and what to do about bad records is not
+here (`pipeline`).
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+import os
+import sys
+import threading
+import time
+
+from absl import flags
+import grain
+
+from medrl import types
+
+Encode = Callable[[types.Record], types.Example]
+
+
+def examples(records: Sequence[types.Record], encode: Encode, *,
+             shuffle_seed: int, repeat: bool,
+             part: slice) -> grain.MapDataset:
+  """The examples of `records[part]`, by their place in the stream.
+
+  Args:
+    records: all of them.
+    encode: may raise; the example is then invalid and says why.
+    shuffle_seed: of an order that differs by epoch; -1 keeps the given order.
+    repeat: without end; else once.
+    part: this process's share.
+  """
+  order = grain.MapDataset.source(range(len(records)))[part]
+  if shuffle_seed >= 0:
+    order = order.seed(shuffle_seed).shuffle()
+  if repeat:
+    order = order.repeat()
+  return order.map(functools.partial(_encoded, records, encode))
+
+
+def _encoded(records, encode, index: int) -> types.Example:
+  """Encodes a record; whatever is wrong with it is told, not raised."""
+  try:
+    return encode(records[index])
+  # Decoders of damaged files raise anything, and an error raised in a worker
+  # would look like the end of the data.
+  except Exception as error:
+    return types.Example(record=records[index], valid=False,
+                         reason=f'{type(error).__name__}: {error}')
+
+
+def read(dataset: grain.MapDataset, count: int,
+         ahead: int) -> grain.IterDataset:
+  """Reads in order, with `count` processes (0: this one), each of which keeps
+  up to `ahead` examples ready."""
+  # No reading threads: tokenizers are not safe in several threads at a time.
+  stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0,
+                                                     prefetch_buffer_size=0))
+  if not count:
+    return stream
+  if not flags.FLAGS.is_parsed():
+    # Grain reads its own absl flags when it starts a worker, and outside
+    # `app.run` (tests, notebooks) nobody has parsed them.
+    flags.FLAGS.mark_as_parsed()
+  options = grain.MultiprocessingOptions(num_workers=count,
+                                         per_worker_buffer_size=ahead)
+  return stream.mp_prefetch(
+      options, worker_init_fn=functools.partial(_start, os.getpid()))
+
+
+def _start(parent: int, index: int, count: int) -> None:
+  """Keeps a worker off the accelerator, and ends it with its parent."""
+  del index, count  # which of the workers it is makes no difference
+  os.environ['JAX_PLATFORMS'] = 'cpu'
+  if 'jax' in sys.modules:
+    # Grain has imported jax by now, which read the variable before; a worker
+    # that takes hold of a TPU would hang its host.
+    sys.modules['jax'].config.update('jax_platforms', 'cpu')
+  threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+  # Linux's PR_SET_PDEATHSIG would not do: it follows the thread that started
+  # the process, and Grain starts workers from threads that come and go.
+  while os.getppid() == parent:
+    time.sleep(.5)
+  os._exit(1)

@@ -1,0 +1,231 @@
+"""Evaluation: records -> completions -> rows -> scores with intervals.
+
+Also where sampling programs are compiled, as evaluation and training sample
+alike. It trains nothing.
+"""
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medrl import build
+from medrl import checkpoint
+from medrl import lookup
+from medrl import metrics
+from medrl import params as params_lib
+from medrl import sharding
+from medrl import types
+from medrl.data import pipeline as pipeline_lib
+from medrl.evals import scores
+from medrl.rewards import answer
+
+SUITES = {'heldout_greedy': 0.0, 'heldout_sampled': 1.0}
+
+
+def anonymous(*identifiers: str) -> str:
+  """A short digest that pairs records between runs without naming them."""
+  text = '\0'.join(identifiers)
+  return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def sampling_weights(run: build.Run, abstract_params):
+  """The program that casts parameters and lays them out for sampling.
+
+  Returns:
+    jitted function of the whole parameter tree, and its abstract result.
+  """
+  laid = sharding.of_specs(run.mesh, run.specs,
+                           build.sampling_rules(run.config))
+  program = jax.jit(functools.partial(params_lib.cast, dtype=run.dtype),
+                    out_shardings=laid)
+  shapes = jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, run.dtype, sharding=s),
+      abstract_params, laid)
+  return program, shapes
+
+
+def samplers(run: build.Run, abstract_params, prompts: int, options,
+             label: str):
+  """One compiled sampling program per bucket.
+
+  Each is `(params, batch, key, step, numbers) -> Rollout`; `numbers` int32 [P]
+  are the prompts' own, so that a draw depends on (key, step, number, member).
+  """
+  rollout = lookup.resolve(run.config.rollout.fn)
+  rows = sharding.batch(run.mesh)
+
+  def sample(params, batch, key, step, numbers):
+    return rollout(run.family, run.model, params, batch,
+                   jax.random.fold_in(key, step), numbers, options)
+
+  program = jax.jit(sample, out_shardings=rows)
+  whole = sharding.replicated(run.mesh)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  out = {}
+  for bucket in map(tuple, run.config.data.buckets):
+    out[bucket] = build.compile_ahead(
+        f'{label} {bucket}', program, abstract_params,
+        build.abstract_batch(run, prompts, bucket),
+        jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole),
+        jax.ShapeDtypeStruct((), jnp.int32, sharding=whole),
+        jax.ShapeDtypeStruct((prompts,), jnp.int32, sharding=rows))
+  return out
+
+
+def evaluators(run: build.Run, abstract_params):
+  """Suite -> bucket -> sampling program, one completion a prompt."""
+  temperature = run.config.rollout.temperature
+  names = list(SUITES) if run.config.eval.sampled else ['heldout_greedy']
+  return {name: samplers(
+      run, abstract_params, run.config.eval.prompts,
+      build.sampling_options(run, 1, SUITES[name] * temperature), name)
+          for name in names}
+
+
+def numbers(run: build.Run, prompts: int, first: int = 0):
+  """This process's share of prompt numbers first .. first + prompts."""
+  share = prompts // jax.process_count()
+  return (first + share * jax.process_index()
+          + np.arange(share, dtype=np.int32))
+
+
+def completions(run: build.Run, tokens, written
+                ) -> list[list[types.Completion]]:
+  """Token arrays [P, G, T] on the host -> completions, one list a prompt."""
+  decode = lookup.resolve(run.config.processor.module).decode
+  return [[decode(ids[mask], run.tokenizer, run.stop)
+           for ids, mask in zip(*group)] for group in zip(tokens, written)]
+
+
+def row(record: types.Record, completion: types.Completion) -> dict:
+  """What is kept of an answer; see `scores`."""
+  out = {
+      'record': anonymous(record.source, record.id),
+      'task': record.task,
+      'answer_type': record.answer_type,
+      'answer': record.answer,
+      'prediction': answer.prediction(record, completion.text),
+      'value': answer.correct(record, completion.text),
+      'cluster': anonymous(record.subject or ' '.join(
+          m.path for m in record.images) or record.id),
+  }
+  if record.answer_type == 'choice':
+    out['label'] = record.options[record.answer]
+  return out
+
+
+def answer_all(run: build.Run, programs, params, records, key, step):
+  """Answers every record once, with each suite's program.
+
+  Args:
+    run: the run.
+    programs: from `evaluators`.
+    params: sampling weights.
+    records: this evaluation's records, the same on all processes.
+    key, step: device arrays; the draws of the sampled suite depend on them.
+
+  Returns:
+    suite -> (rows, dict of Means), over all processes.
+  """
+  prompts = run.config.eval.prompts
+  settings = build.settings(run, prompts, target_length=0)
+  found = {name: ([], []) for name in programs}
+  batches = pipeline_lib.evaluation_batches(records, build.encoder(run),
+                                            settings)
+  for index, (batch, examples, real) in enumerate(batches):
+    bucket = pipeline_lib.bucket_of(batch)
+    up = run.crossing.up((batch, numbers(run, prompts, index * prompts)))
+    for name, program in programs.items():
+      out = program[bucket](params, up[0], key, step, up[1])
+      tokens, written, finished = run.crossing.fetch(
+          (out.tokens, out.action_mask, out.finished))
+      texts = completions(run, tokens, written)
+      for i in range(real):
+        found[name][0].append(row(examples[i].record, texts[i][0]))
+        found[name][1].append((float(written[i].sum()), float(finished[i, 0])))
+  out = {}
+  for name, (rows, extra) in found.items():
+    rows, extra = zip(*sharding.gather_json(list(zip(rows, extra))))
+    total = np.array(extra)
+    out[name] = (list(rows), {
+        'length': metrics.Mean(total[:, 0].sum(), len(total)),
+        'finished': metrics.Mean(total[:, 1].sum(), len(total))})
+  return out
+
+
+def measure(run: build.Run, answered):
+  """Answers -> flat metrics by defined name, and each suite's full scores."""
+  flat, full = {}, {}
+  for name, (rows, means) in answered.items():
+    full[name] = scores.summarise(rows, samples=run.config.eval.resamples)
+    for metric, score in full[name].items():
+      flat[f'eval/{name}/{metric}'] = score['value']
+    for metric, mean in means.items():
+      flat[f'eval/{name}/{metric}'] = metrics.value(mean)
+  return flat, full
+
+
+def evaluate(config, workdir) -> dict:
+  """Scores a checkpoint of `workdir` on `config.eval`'s records.
+
+  Takes the step `config.checkpoint.step`, or the newest. Writes `eval.json`
+  (greedy: metric -> value, low, high, n, invalid) and `answers.jsonl` (mode
+  0600), and returns the former.
+
+  Raises:
+    ValueError: no checkpoint, or none of that step.
+  """
+  run = build.run(config, workdir)
+  folder = pathlib.Path(workdir) / 'checkpoints'
+  wanted = config.checkpoint.step
+  params, step = load_policy(run, folder, None if wanted < 0 else wanted)
+  weigh, shapes = sampling_weights(run, params)
+  programs = evaluators(run, shapes)
+  records = build.evaluation_records(config)
+  logging.info('scoring step %d on %d records', step, len(records))
+  key, zero = jax.jit(
+      lambda: (jax.random.key(config.seed), jnp.zeros((), jnp.int32)),
+      out_shardings=sharding.replicated(run.mesh))()
+  answered = answer_all(run, programs, weigh(params), records, key, zero)
+  _, full = measure(run, answered)
+  result = full['heldout_greedy']
+  if jax.process_index() == 0:
+    _write_private(pathlib.Path(workdir) / 'answers.jsonl', ''.join(
+        json.dumps({'suite': name, **r}) + '\n'
+        for name, (rows, _) in answered.items() for r in rows))
+    path = pathlib.Path(workdir) / 'eval.json'
+    path.write_text(json.dumps(result, indent=2))
+    logging.info('wrote %s', path)
+  return result
+
+
+def load_policy(run: build.Run, folder, step=None):
+  """Parameters of a checkpoint on the run's mesh, and their step."""
+  there = checkpoint.steps(folder)
+  if step is None:
+    if not there:
+      raise ValueError(f'{folder} holds no checkpoint; train there first, or '
+                       f'give the folder of a run as --workdir')
+    step = there[-1]
+  host = checkpoint.restore_policy(folder, step)
+  laid = sharding.of_specs(run.mesh, run.specs, run.config.sharding)
+  wanted = jax.tree.structure(laid)
+  if jax.tree.structure(host) != wanted:
+    raise ValueError(f'{folder} step {step} holds another model than the '
+                     f'config names; compare its config.json')
+  return jax.tree.map(
+      lambda x, s: jax.make_array_from_callback(x.shape, s, lambda i: x[i]),
+      host, laid), step
+
+
+def _write_private(path: pathlib.Path, text: str) -> None:
+  with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+            'w', encoding='utf-8') as file:
+    file.write(text)

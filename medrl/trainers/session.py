@@ -1,0 +1,285 @@
+"""What every trainer's loop stands on: state, checkpoints, evaluation, stops.
+
+Functions that a loop calls in plain sight; no loop of its own and no hooks.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import pathlib
+import signal
+import threading
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from medrl import build
+from medrl import checkpoint
+from medrl import metrics
+from medrl import params as params_lib
+from medrl import sharding
+from medrl import types
+from medrl.data import pipeline as pipeline_lib
+from medrl.evals import run as evals
+from medrl.rl import logps
+from medrl.trainers import state as state_lib
+from medrl.trainers import update
+
+# Exit status of a run that was asked to stop and can go on: 128 + SIGINT.
+STOPPED = 130
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+  """One trainer's run: its parts, its programs for state, its files."""
+  run: build.Run
+  folder: pathlib.Path          # of this trainer's files
+  manager: Any                  # checkpoints
+  tx: Any                       # optimiser
+  rate: Any                     # learning rate by update
+  laid: state_lib.TrainState    # shardings
+  weigh: Any                    # jitted: parameters -> sampling weights
+  weights: Any                  # abstract sampling weights
+  evaluators: Any               # suite -> bucket -> program
+  eval_records: list[types.Record]
+  constants: Any                # (evaluation key, step zero) on device
+
+
+def open_session(run: build.Run, folder, optim, updates: int) -> Session:
+  """Opens a trainer's folder and compiles what evaluation needs.
+
+  Args:
+    run: the run.
+    folder: where this trainer's metrics and checkpoints go.
+    optim: config.rl.optim or config.sft.optim.
+    updates: optimiser updates in the whole run.
+  """
+  config = run.config
+  trained, _ = state_lib.split(run.specs, config.model.freeze)
+  tx = state_lib.optimizer(optim, updates, trained)
+  laid = state_lib.shardings(run.mesh, run.specs, config.sharding,
+                             config.model.freeze, tx)
+  weigh, weights = evals.sampling_weights(
+      run, params_lib.abstract(run.specs))
+  manager = checkpoint.open_manager(
+      pathlib.Path(folder) / 'checkpoints', keep_last=config.checkpoint.keep_last,
+      keep_best=config.checkpoint.keep_best,
+      best_metric=config.checkpoint.metric)
+  constants = jax.jit(
+      lambda: (jax.random.key(config.seed), jnp.zeros((), jnp.int32)),
+      out_shardings=sharding.replicated(run.mesh))()
+  return Session(run, pathlib.Path(folder), manager, tx,
+                 state_lib.schedule(optim, updates), laid, weigh, weights,
+                 evals.evaluators(run, weights),
+                 build.evaluation_records(config), constants)
+
+
+def policy(session: Session, state: state_lib.TrainState):
+  """The sampling weights of a state."""
+  return session.weigh(state_lib.merge(state.trained, state.frozen))
+
+
+def abstract_state(session: Session) -> state_lib.TrainState:
+  """Shapes, dtypes and shardings of this session's state."""
+  trained, frozen = state_lib.split(session.run.specs,
+                                    session.run.config.model.freeze)
+  shapes = jax.eval_shape(
+      lambda: state_lib.TrainState(
+          trained=params_lib.init(jax.random.key(0), trained),
+          frozen=params_lib.cast(params_lib.init(jax.random.key(0), frozen),
+                                 session.run.dtype),
+          opt_state=session.tx.init(params_lib.init(jax.random.key(0),
+                                                    trained)),
+          step=jnp.zeros((), jnp.int32), key=jax.random.key(0)))
+  return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      shapes, session.laid)
+
+
+def restore(session: Session, batches):
+  """The newest sound checkpoint, with the batches moved to where it was.
+
+  Returns:
+    (state, data), or None where there is none. `data` is what `save` was given.
+  """
+  wanted = abstract_state(session)
+  found = checkpoint.restore(session.manager, wanted.replace(frozen={}))
+  if found is None:
+    return None
+  step, state, data = found
+  if data['frozen']:
+    frozen = checkpoint.restore_frozen(session.folder / 'checkpoints', wanted.frozen,
+                                       data['frozen'])
+    state = state.replace(frozen=frozen)
+  batches.restore(data['batches'])
+  logging.info('going on from step %d in %s', step, session.folder)
+  return state, data
+
+
+def initial_params(run: build.Run):
+  """Parameters to start from: another run's, or published or random ones."""
+  config = run.config.checkpoint
+  if not config.start:
+    return build.initial_params(run)
+  folder = pathlib.Path(config.start) / 'checkpoints'
+  return evals.load_policy(run, folder,
+                           None if config.step < 0 else config.step)[0]
+
+
+def create(session: Session, params) -> state_lib.TrainState:
+  """A fresh state around `params`."""
+  config = session.run.config
+  return state_lib.create(params, config.seed, config.model.freeze, session.tx,
+                          session.laid, session.run.dtype)
+
+
+def save(session: Session, step: int, state: state_lib.TrainState, batches,
+         data, scores) -> None:
+  """Starts saving a step: device state and host data belong together.
+
+  Args:
+    step: trainer step.
+    state: device state; may be donated as soon as this returns.
+    batches: the pipeline.
+    data: json-able, handed back by `restore`.
+    scores: metrics that may name this step the best, or {}.
+  """
+  data = {**data, 'batches': batches.state()}
+  checkpoint.save(session.manager, step, state.replace(frozen={}), data, scores)
+
+
+def frozen_digest(session: Session, state: state_lib.TrainState) -> str:
+  """Saves the frozen parameters once and names them; '' where there are none.
+  """
+  if not jax.tree.leaves(state.frozen):
+    return ''
+  return checkpoint.save_frozen(session.folder / 'checkpoints', state.frozen)
+
+
+def pipeline(run: build.Run, prompts: int, target_length: int):
+  """The endless, resumable stream of training batches."""
+  settings = build.settings(run, prompts, target_length=target_length)
+  return pipeline_lib.Pipeline(build.training_records(run.config),
+                               build.encoder(run), settings)
+
+
+def scorer(run: build.Run) -> update.Scorer:
+  return update.Scorer(run.family, run.model, run.dtype,
+                       run.config.rl.vocab_chunk, run.banned,
+                       logps.token_logps)
+
+
+def evaluate(session: Session, params) -> dict[str, float]:
+  """Scores of sampling weights on the held-out records, by metric name."""
+  started = time.monotonic()
+  key, zero = session.constants
+  answered = evals.answer_all(session.run, session.evaluators, params,
+                              session.eval_records, key, zero)
+  flat, _ = evals.measure(session.run, answered)
+  return flat | {'time/evaluate': time.monotonic() - started}
+
+
+def data_metrics(batches, batch: types.Batch) -> dict[str, Any]:
+  """What the pipeline tells of the batch it just gave."""
+  mask = np.asarray(batch.mask)
+  out = {'data/padding_prompt': metrics.Mean((~mask).sum(), mask.size),
+         'data/bucket_prompt': mask.shape[1], 'data/seen': batches.seen}
+  for patches in batch.media.values():
+    empty = patches.window == 0
+    out['data/padding_patches'] = metrics.Mean(empty.sum(), empty.size)
+    out['data/bucket_patches'] = empty.shape[1]
+  for reason, count in batches.counts.items():
+    out[f'data/bad/{reason}'] = count
+  return out
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[Any]:
+  """Yields a function that tells whether SIGINT or SIGTERM has come.
+
+  All processes agree on it, at the step boundary where it is called. A second
+  Ctrl-C interrupts at once.
+  """
+  flag = threading.Event()
+  before = {}
+
+  def ask(number, frame):
+    del frame
+    flag.set()
+    signal.signal(number, before[number])
+
+  # Python allows handlers in the main thread alone; a notebook has others.
+  if threading.current_thread() is threading.main_thread():
+    for number in (signal.SIGINT, signal.SIGTERM):
+      before[number] = signal.signal(number, ask)
+
+  def asked() -> bool:
+    return any(sharding.gather_json([flag.is_set()]))
+
+  try:
+    yield asked
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+def writer(session: Session, step: int):
+  """The log files, cut to the restored step; process 0 alone has them."""
+  if jax.process_index():
+    return None
+  log = session.run.config.log
+  return metrics.Writer(session.folder, step=step, tensorboard=log.tensorboard,
+                        rollouts=log.rollouts)
+
+
+def progress(session: Session, name: str, start: int, total: int):
+  """A progress bar, on process 0 and where the config wants it."""
+  hidden = jax.process_index() or not session.run.config.log.progress
+  return tqdm.tqdm(total=total, initial=start, desc=name, disable=bool(hidden),
+                   dynamic_ncols=True, mininterval=1.0)
+
+
+def dump(session: Session, step: int, arrays) -> pathlib.Path:
+  """Writes the arrays of a skipped step for a look; owner-readable only."""
+  path = session.folder / 'skipped' / f'{step}.{jax.process_index()}.npz'
+  path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+  flat = {jax.tree_util.keystr(p, simple=True, separator='.'): x
+          for p, x in jax.tree_util.tree_leaves_with_path(arrays)}
+  with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+            'wb') as file:
+    np.savez(file, **flat)
+  logging.warning('step %d had a gradient that is not finite and was skipped; '
+                  'its batch is in %s', step, path)
+  return path
+
+
+def host_means(means: dict[str, metrics.Mean]) -> dict[str, metrics.Mean]:
+  """Means of this process's rows -> means over all processes."""
+  plain = {n: [float(m.total), float(m.weight)] for n, m in means.items()}
+  out = {}
+  for part in sharding.gather_json([plain]):
+    for name, pair in part.items():
+      old = out.get(name, metrics.Mean(0., 0.))
+      out[name] = metrics.merge(old, metrics.Mean(*pair))
+  return out
+
+
+def read_result(folder) -> dict[str, float]:
+  """Held-out accuracy at the first and the last evaluation of a run."""
+  rows = [r for r in metrics.read(pathlib.Path(folder) / 'metrics.jsonl')
+          if 'eval/heldout_greedy/parse_rate' in r]
+  def accuracy(row):
+    name = 'eval/heldout_greedy/'
+    for score in ('accuracy', 'mean_iou'):
+      if name + score in row:
+        return row[name + score]
+    raise KeyError(json.dumps(row))
+  return {'accuracy_before_rl': accuracy(rows[0]),
+          'accuracy_after_rl': accuracy(rows[-1])}

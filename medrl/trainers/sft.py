@@ -1,0 +1,139 @@
+"""Supervised fine-tuning on demonstrations: the cold start before RL.
+
+The step is RL's own with another loss: a demonstration is a rollout that was
+given rather than sampled. No reward is read.
+"""
+
+import functools
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+
+from medrl import build
+from medrl import sharding
+from medrl.data import pipeline as pipeline_lib
+from medrl.trainers import session as session_lib
+from medrl.trainers import state as state_lib
+from medrl.trainers import update
+
+
+def train(config, workdir):
+  """Trains for `config.sft.steps` and returns the run's result.
+
+  Goes on from the newest checkpoint of `workdir`, if there is one.
+  """
+  run = build.run(config, workdir)
+  if not config.sft.steps:
+    raise ValueError('sft.steps is 0; set it to train on demonstrations')
+  final = fit(run, workdir, functools.partial(session_lib.initial_params, run))
+  if final is None:
+    raise SystemExit(session_lib.STOPPED)
+  return session_lib.read_result(workdir)
+
+
+def fit(run: build.Run, folder, initial):
+  """The loop. Ends early where `sft.patience` says that nothing is gained.
+
+  Args:
+    run: the run.
+    folder: for this stage's metrics and checkpoints.
+    initial: makes the parameters to start from, when nothing is to restore.
+
+  Returns:
+    the final parameters, or None where it was asked to stop.
+  """
+  config = run.config.sft
+  folder = pathlib.Path(folder)
+  session = session_lib.open_session(run, folder, config.optim, config.steps)
+  batches = session_lib.pipeline(run, config.prompts, config.length)
+  restored = session_lib.restore(session, batches)
+  if restored:
+    state, data = restored
+  else:
+    state = session_lib.create(session, initial())
+    data = {'frozen': session_lib.frozen_digest(session, state),
+            'best': [-1., 0]}
+  step = int(run.crossing.fetch(state.step))
+  programs = _compile(session, state)
+  writer = session_lib.writer(session, step)
+  bar = session_lib.progress(session, 'supervised', step, config.steps)
+  every = run.config.eval.every
+  with session_lib.stop_requests() as asked, jax.transfer_guard('disallow'):
+    done = _plateau(config, data, step) if restored else False
+    while step < config.steps and not done:
+      started = time.monotonic()
+      batch, examples = next(batches)
+      values = session_lib.data_metrics(batches, batch)
+      values['time/data'] = time.monotonic() - started
+      target = pipeline_lib.stack_targets(examples, config.length, run.pad)
+      up = run.crossing.up((batch, *target))
+      state, out = programs[pipeline_lib.bucket_of(batch)](state, up)
+      step += 1
+      out = run.crossing.fetch(out)
+      values |= out | {'time/step': time.monotonic() - started}
+      if out['optim/skipped']:
+        session_lib.dump(session, step, run.crossing.fetch(up[1:]))
+      scores = {}
+      if step % every == 0 or step == config.steps:
+        scores = session_lib.evaluate(session,
+                                      session_lib.policy(session, state))
+        value = scores.get(run.config.checkpoint.metric, 0.)
+        if value > data['best'][0]:
+          data = {**data, 'best': [value, step]}
+        done = _plateau(config, data, step)
+      if writer:
+        line = writer.write(step, values | scores)
+        bar.set_postfix(loss=f'{line["loss/sft"]:.3f}')
+        bar.update()
+      last = step == config.steps or done
+      stopping = not last and asked()
+      if step % run.config.checkpoint.every == 0 or last or stopping:
+        session_lib.save(session, step, state, batches, data, scores)
+      if stopping:
+        session_lib.checkpoint.wait(session.manager)
+        return None
+  session_lib.checkpoint.wait(session.manager)
+  session.manager.close()
+  if writer:
+    writer.close()
+  bar.close()
+  return state_lib.merge(state.trained, state.frozen)
+
+
+def _plateau(config, data, step: int) -> bool:
+  """Whether the validation score has not risen for `patience` of the steps."""
+  best, at = data['best']
+  return bool(config.patience) and best >= 0 and (
+      step - at >= config.patience * step)
+
+
+def _compile(session, state):
+  """One update program per bucket."""
+  run = session.run
+  config = run.config.sft
+  scorer = session_lib.scorer(run)
+
+  def loss(trained, frozen, part):
+    batch, tokens, mask = part
+    rollout = update.given(batch, tokens, mask)
+    params = state_lib.merge(trained, frozen)
+    logps, entropy = update.policy_logps(scorer, params, rollout)
+    return update.sft_loss(logps, entropy, rollout.action_mask)
+
+  def step(state, batch):
+    return update.step(state, batch, loss, session.tx, session.rate,
+                       (1, 1, config.microbatches))
+
+  program = jax.jit(step, donate_argnums=0, out_shardings=(
+      session.laid, sharding.replicated(run.mesh)))
+  rows = sharding.batch(run.mesh)
+  tokens = jax.ShapeDtypeStruct((config.prompts, config.length), jnp.int32,
+                                sharding=rows)
+  mask = jax.ShapeDtypeStruct(tokens.shape, bool, sharding=rows)
+  return {
+      bucket: build.compile_ahead(
+          f'supervised update {bucket}', program, state_lib.abstract(state),
+          (build.abstract_batch(run, config.prompts, bucket), tokens, mask))
+      for bucket in map(tuple, run.config.data.buckets)}
