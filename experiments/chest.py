@@ -17,15 +17,15 @@ def get_config(arg=''):
   c.data.dataset = 'medrl.data.medmnist.records'
   c.data.options = dict(
       folder='pneumoniamnist', size=112, balance=True,
-      question='Does this chest film show pneumonia?',
+      question='Pneumonia?', permute=False,
       options=('normal', 'pneumonia'))
-  c.data.buckets = ((64, 64),)
+  c.data.buckets = ((40, 64),)
   c.processor.vocab = 512
   c.rewards.format.weight = 0.1
   c.sft.demonstrate = 'medrl.data.demonstrations.format_only'
   c.sft.steps = 60
-  c.sft.length = 24
-  c.rollout.length = 24
+  c.sft.length = 16
+  c.rollout.length = 14
   c.rl.steps = 250
   c.eval.split = 'validation'
   c.eval.options = dict(balance=False)
