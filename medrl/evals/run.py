@@ -137,8 +137,9 @@ def answer_all(run: build.Run, programs, params, records, key, step):
   prompts = run.config.eval.prompts
   settings = build.settings(run, prompts, target_length=0)
   found = {name: ([], []) for name in programs}
+  bad = []
   batches = pipeline_lib.evaluation_batches(records, build.encoder(run),
-                                            settings)
+                                            settings, bad)
   for index, (batch, examples, real) in enumerate(batches):
     bucket = pipeline_lib.bucket_of(batch)
     up = run.crossing.up((batch, numbers(run, prompts, index * prompts)))
@@ -150,11 +151,13 @@ def answer_all(run: build.Run, programs, params, records, key, step):
       for i in range(real):
         found[name][0].append(row(examples[i].record, texts[i][0]))
         found[name][1].append((float(written[i].sum()), float(finished[i, 0])))
+  skipped = sum(sharding.gather_json([len(bad)]))
   out = {}
   for name, (rows, extra) in found.items():
     rows, extra = zip(*sharding.gather_json(list(zip(rows, extra))))
     total = np.array(extra)
     out[name] = (list(rows), {
+        'skipped': metrics.Mean(skipped, 1),
         'length': metrics.Mean(total[:, 0].sum(), len(total)),
         'finished': metrics.Mean(total[:, 1].sum(), len(total))})
   return out

@@ -83,7 +83,7 @@ def fit(run: build.Run, folder, params) -> bool:
   reward = build.reward(config)
   programs = compile_programs(session, state, reference)
   step = int(run.crossing.fetch(state.step))
-  writer = session_lib.writer(session, step if restored else None)
+  writer = session_lib.writer(session, step if restored else -1)
   bar = session_lib.progress(session, 'reward', step, rl.steps)
   numbers = run.crossing.up(evals.numbers(run, config.rollout.prompts))
   weights = session_lib.policy(session, state)

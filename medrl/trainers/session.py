@@ -231,7 +231,11 @@ def stop_requests() -> Iterator[Any]:
 
 
 def writer(session: Session, step: int):
-  """The log files, cut to the restored step; process 0 alone has them."""
+  """The log files, cut to the restored step; process 0 alone has them.
+
+  A run that restored nothing gives -1: not even the evaluation before the first
+  step is kept, as it comes again.
+  """
   if jax.process_index():
     return None
   log = session.run.config.log

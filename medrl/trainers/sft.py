@@ -57,7 +57,7 @@ def fit(run: build.Run, folder, initial):
             'best': [-1., 0]}
   step = int(run.crossing.fetch(state.step))
   programs = _compile(session, state)
-  writer = session_lib.writer(session, step)
+  writer = session_lib.writer(session, step if restored else -1)
   bar = session_lib.progress(session, 'supervised', step, config.steps)
   every = run.config.eval.every
   with session_lib.stop_requests() as asked, jax.transfer_guard('disallow'):
