@@ -45,9 +45,9 @@ def records(root: str, split: str, *, count: int, seed: int = 0,
     count: records.
     seed: of the worlds; another seed is another population.
     tasks: some of TASKS.
-    demonstration_error: fraction of records whose demonstration is that of
-      another patient: in form a good one, but unrelated to the image, so by
-      chance it may be right. `meta['demonstration_correct']` tells.
+    demonstration_error: fraction of records whose demonstration is by a hasty
+      reader (`phantom_world.misread`), who may still be right.
+      `meta['demonstration_correct']` tells.
     trace: whether demonstrations reason before they answer.
     difficulty: those fields of `phantom_world.Difficulty` that differ.
 
@@ -70,8 +70,10 @@ def records(root: str, split: str, *, count: int, seed: int = 0,
     index = state.index + 1
     record = _record(state, task, hard)
     rng = np.random.default_rng((seed, state.index, 4))
-    wrong = rng.random() < demonstration_error
-    shown = _other(rng, split, state, task, hard) if wrong else state
+    shown = state
+    if rng.random() < demonstration_error:
+      shown = phantom_world.misread(
+          state, keep=task not in ('present', 'count', 'report'))
     yield _demonstrate(record, shown, trace)
 
 
@@ -138,15 +140,6 @@ def _find(seed, start, task, wanted, hard) -> phantom_world.World:
   raise ValueError(
       f'task {task!r}: none of {_SCAN} worlds is of stratum {wanted!r} with '
       f'{hard}; widen the range of sizes or leave the task out')
-
-
-def _other(rng, split, state, task, hard) -> phantom_world.World:
-  """A world of the task, drawn without looking at `state`."""
-  strata = phantom_answers.STRATA[task]
-  start = _FIRST[split] + int(rng.integers(2 ** 30))
-  if start <= state.index < start + _SCAN:
-    start = state.index + 1
-  return _find(state.seed, start, task, strata[rng.integers(len(strata))], hard)
 
 
 def _record(state, task, hard) -> types.Record:

@@ -25,6 +25,9 @@ FACTOR = 1.5                     # of a lesion's diameters between two studies
 SIDES = {'liver': 'right', 'spleen': 'left', 'right kidney': 'right',
          'left kidney': 'left'}  # organ -> side of the patient
 ORGANS = tuple(SIDES)
+OVERLOOKED = 16                  # pixels, by a hasty reader
+_MIRROR = {'liver': 'spleen', 'spleen': 'liver',
+           'right kidney': 'left kidney', 'left kidney': 'right kidney'}
 # x, y, semi-axis along x, along y, in pixels, and grey level, as in ORGANS.
 _ANATOMY = np.array([(34., 47., 20., 19., 120.), (81., 47., 14., 16., 125.),
                      (32., 79., 11., 10., 130.), (80., 79., 11., 10., 130.)])
@@ -160,6 +163,31 @@ def _lesion(rng, organ: Organ, size: int, spacing: float,
       organ.y + (organ.b - radius) * reach * math.sin(turn),
       size * spacing, size * spacing * (.8 + .2 * ratio), math.pi * angle,
       earlier)
+
+
+def misread(state: World, keep: bool) -> World:
+  """The world as a hasty reader reports it, wrong in ways that readers are.
+
+  Image left is taken for the patient's left, and so each organ for its
+  counterpart; lesions of less than OVERLOOKED pixels are overlooked; a pixel is
+  taken for a millimetre. It is consistent, so that imitation learns the
+  mistakes with the style, and no number of such reports averages them out.
+
+  Args:
+    state: the truth.
+    keep: report the largest lesion even where it would be overlooked, for
+      questions that suppose one.
+  """
+  def report(lesion):
+    return dataclasses.replace(
+        lesion, organ=_MIRROR[lesion.organ], x=SIZE - lesion.x,
+        long=lesion.long / state.spacing, short=lesion.short / state.spacing,
+        angle=math.pi - lesion.angle)
+  seen = [l for l in state.lesions if pixels(state, l) >= OVERLOOKED]
+  if not seen and keep:
+    seen = sorted(state.lesions, key=lambda l: -l.long)[:1]
+  reported = sorted(map(report, seen), key=lambda l: ORGANS.index(l.organ))
+  return dataclasses.replace(state, spacing=1., lesions=tuple(reported))
 
 
 def pixels(state: World, lesion: Lesion, time: int = 0) -> float:

@@ -1,5 +1,6 @@
 """Qwen2.5-VL against transformers on torch, and against wrong versions."""
 
+import dataclasses
 import functools
 
 import jax
@@ -75,13 +76,13 @@ def test_logits_and_soft_tokens_equal_torch(saved, seed, tied):
 
 
 def text(**changes):
-  return lambda c: qwen2_5_vl.Config(
-      c.text.__class__(**{**vars(c.text), **changes}), c.vision)
+  return lambda c: dataclasses.replace(
+      c, text=dataclasses.replace(c.text, **changes))
 
 
 def vision(**changes):
-  return lambda c: qwen2_5_vl.Config(
-      c.text, c.vision.__class__(**{**vars(c.vision), **changes}))
+  return lambda c: dataclasses.replace(
+      c, vision=dataclasses.replace(c.vision, **changes))
 
 
 WRONG_CONFIGS = {

@@ -1,7 +1,7 @@
-"""Small models without torch, prompts with images, and longhand scoring.
+"""Small models without torch, prompts with images, and plain scoring.
 
-The scoring here uses no shared prompt and no cache with room: it is what the
-faster paths must equal. Nothing here is compared; the tests do that.
+`plain` shares no prompt and uses no cache: it is what the faster paths must
+equal. Nothing here is compared; the tests do that.
 """
 
 from typing import NamedTuple
@@ -37,7 +37,7 @@ def params(seed: int, config=CONFIG):
     std = spec.scale if spec.init == 'normal' else 0.3
     return rng.normal(mean, std, spec.shape).astype(np.float32)
   tree = jax.tree.map(leaf, qwen2_5_vl.specs(config))
-  tree['embed'] *= 10  # as the checkpoints start: so that words matter
+  tree['embed'] *= 10  # else the words would drown in the layers' biases
   return tree
 
 
@@ -55,6 +55,7 @@ def prompt(seed: int, sizes=(), words: int = 4) -> Prompt:
 
 
 def padded(x, length: int, value=0):
+  """`x` with its first axis filled up to `length`."""
   widths = [(0, length - len(x))] + [(0, 0)] * (np.ndim(x) - 1)
   return np.pad(x, widths, constant_values=value)
 

@@ -20,7 +20,7 @@ PROMPTS = [toy.prompt(1, [(56, 84)], 5), toy.prompt(2, words=9),
 NUMBERS = np.array([7, 0, 1000])
 BANNED = (toy.START, toy.END, toy.IMAGE, toy.VIDEO)
 # A third of the ids stop, so that completions end at all lengths.
-OPTIONS = sampling.Options(group=4, length=6, stop=tuple(range(30, 90)),
+OPTIONS = sampling.Options(group=4, length=8, stop=tuple(range(30, 90)),
                            banned=BANNED)
 TOLERANCE = 1e-5
 scored = jax.jit(toy.plain, static_argnums=(1, 3))
@@ -39,24 +39,24 @@ def sample(params, batch, numbers, step=0, options=OPTIONS):
                            options)
 
 
-@functools.partial(jax.jit, static_argnames='options')
-def begin(params, batch, options=OPTIONS):
+@jax.jit
+def begin(params, batch):
   with jax.default_matmul_precision('highest'):
-    keys = sampler.member_keys(jax.random.key(0), NUMBERS, options.group)
-    return sampler.start(qwen2_5_vl, toy.CONFIG, params, batch, keys, options)
+    keys = sampler.member_keys(jax.random.key(0), NUMBERS, OPTIONS.group)
+    return sampler.start(qwen2_5_vl, toy.CONFIG, params, batch, keys, OPTIONS)
 
 
-@functools.partial(jax.jit, static_argnames=('steps', 'options'))
-def go_on(params, state, steps, options=OPTIONS):
+@functools.partial(jax.jit, static_argnums=2)
+def go_on(params, state, steps):
   with jax.default_matmul_precision('highest'):
-    return sampler.decode(qwen2_5_vl, toy.CONFIG, params, state, options, steps)
+    return sampler.decode(qwen2_5_vl, toy.CONFIG, params, state, OPTIONS, steps)
 
 
-@functools.partial(jax.jit, static_argnames='options')
-def tell(params, state, tokens, mask, options=OPTIONS):
+@jax.jit
+def tell(params, state, tokens, mask):
   with jax.default_matmul_precision('highest'):
     return sampler.extend(qwen2_5_vl, toy.CONFIG, params, state, tokens, mask,
-                          options)
+                          OPTIONS)
 
 
 @pytest.fixture(scope='module')
@@ -96,7 +96,7 @@ def test_the_scorer_of_the_update_agrees(params, rollout):
 
 
 def test_greedy_takes_the_best_of_a_full_forward(params, batch):
-  options = dataclasses.replace(OPTIONS, group=1, temperature=0., stop=(1,))
+  options = dataclasses.replace(OPTIONS, temperature=0., stop=(1,))
   rollout = sample(params, batch, NUMBERS, options=options)
   best = scored(params, toy.CONFIG, rollout, BANNED).argmax(-1)
   assert rollout.action_mask.sum() > 6
@@ -148,19 +148,16 @@ def test_draws_depend_on_step_prompt_and_member(params, batch, rollout):
 @pytest.fixture(scope='module')
 def extended(params, batch):
   """Two tokens of the policy, up to three of a tool, two of the policy."""
-  options = dataclasses.replace(OPTIONS, length=8)
-  state = go_on(params, begin(params, batch, options), 2, options)
+  state = go_on(params, begin(params, batch), 2)
   tokens = np.random.default_rng(3).integers(10, toy.VOCAB, (3, 4, 3), np.int32)
   count = np.where(state.done, 0, np.array([3, 2, 0, 1]))
   mask = np.arange(3) < count[..., None]
-  state = tell(params, state, tokens, mask, options)
-  after = go_on(params, state, 2, options)
-  return tokens, mask, state, jax.tree.map(np.asarray,
-                                           sampler.finish(batch, after))
+  state = go_on(params, tell(params, state, tokens, mask), 2)
+  return tokens, mask, jax.tree.map(np.asarray, sampler.finish(batch, state))
 
 
 def test_extend_equals_a_full_forward_with_the_tokens_forced(params, extended):
-  tokens, mask, _, rollout = extended
+  tokens, mask, rollout = extended
   given = slice(2, 5)
   assert mask.any() and rollout.action_mask[..., 5:].any()
   np.testing.assert_array_equal(rollout.tokens[..., given][mask], tokens[mask])
@@ -181,30 +178,30 @@ def test_positions_go_on_through_holes(extended):
 
 
 def test_pads_of_a_tools_text_change_no_draw(params, batch, extended):
-  tokens, mask, _, rollout = extended
-  options = dataclasses.replace(OPTIONS, length=8)
-  state = go_on(params, begin(params, batch, options), 2, options)
+  tokens, mask, rollout = extended
+  state = go_on(params, begin(params, batch), 2)
   wider = lambda x: np.pad(x, ((0, 0), (0, 0), (0, 1)))
-  state = tell(params, state, wider(tokens), wider(mask), options)
-  got = sampler.finish(batch, go_on(params, state, 2, options))
+  state = tell(params, state, wider(tokens), wider(mask))
+  got = sampler.finish(batch, go_on(params, state, 2))
   np.testing.assert_array_equal(got.tokens[..., 6:], rollout.tokens[..., 5:7])
 
 
 def test_decoding_ends_when_all_are_done(params, batch):
-  options = dataclasses.replace(OPTIONS, length=8, stop=tuple(range(toy.VOCAB)))
-  state = go_on(params, begin(params, batch, options), 8, options)
-  assert state.slot == 1 and state.done.all()
-  assert (np.asarray(state.tokens[..., 1:]) == options.pad).all()
-  assert not state.written[..., 1:].any() and not state.filled[..., 1:].any()
+  state = begin(params, batch)
+  ended = go_on(params, state._replace(done=jnp.ones((3, 4), bool)), 2)
+  assert ended.slot == 0 and not ended.written.any() and not ended.filled.any()
+  assert (np.asarray(ended.tokens) == OPTIONS.pad).all()
+  one = state._replace(done=jnp.arange(12).reshape(3, 4) != 5)
+  got = np.asarray(go_on(params, one, 2).written)
+  assert got[1, 1, 0] and got.sum() == got[1, 1].sum()
 
 
 def test_banned_ids_are_never_written(params, batch):
-  banned = tuple(range(0, toy.VOCAB, 2))
   loud = params | {'head': params['head'].copy()}
   loud['head'][::2] *= 50
-  options = dataclasses.replace(OPTIONS, stop=(1,))
-  free = sample(loud, batch, NUMBERS, options=options)
-  assert (free.tokens % 2 == 0)[free.action_mask].mean() > 0.9
-  got = sample(loud, batch, NUMBERS,
-               options=dataclasses.replace(options, banned=banned))
+  options = dataclasses.replace(
+      OPTIONS, stop=(1,), banned=tuple(range(0, toy.VOCAB, 2)))
+  got = sample(loud, batch, NUMBERS, options=options)
   assert (got.tokens % 2 == 1)[got.action_mask].all()
+  # What would have been written instead.
+  assert (scored(loud, toy.CONFIG, got, BANNED).argmax(-1) % 2 == 0).all()
