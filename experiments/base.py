@@ -134,8 +134,9 @@ def optim(learning_rate):
 def runlocal(c):
   """Two steps on a laptop, to see that a study runs at all."""
   c.model.size = 'toy'
-  c.data.options.count = 64
-  c.eval.options.count = 16
+  few = 'count' if 'count' in c.data.options else 'limit'
+  c.data.options[few] = 64
+  c.eval.options[few] = 16
   c.eval.prompts = 8
   c.eval.resamples = 50
   c.rollout.update(dict(prompts=4, group=2, length=8))

@@ -16,7 +16,7 @@ def get_config(arg=''):
   c = base.get_config()
   c.data.dataset = 'medrl.data.medmnist.records'
   c.data.options = dict(
-      folder='pneumoniamnist', size=112, balance=True,
+      folder='pneumoniamnist', size=112, limit=0, balance=True,
       question='Pneumonia?', permute=False,
       options=('normal', 'pneumonia'))
   c.data.buckets = ((40, 64),)

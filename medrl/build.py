@@ -9,12 +9,15 @@ import dataclasses
 import functools
 import json
 import logging
+import math
 import os
 import pathlib
+import shutil
 import tempfile
 import time
 from typing import Any
 
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 
@@ -105,8 +108,13 @@ def build_tokenizer(config, workdir: pathlib.Path):
     workdir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=workdir) as scratch:
       made = pathlib.Path(scratch) / 'tokenizer'
-      text.build(_corpus(config), tuple(layout.specials.values()),
-                 config.processor.vocab, made)
+      origin = pathlib.Path(config.checkpoint.start) / 'tokenizer'
+      # A policy that goes on from another run keeps that run's ids.
+      if config.checkpoint.start and origin.is_dir():
+        shutil.copytree(origin, made)
+      else:
+        text.build(_corpus(config), tuple(layout.specials.values()),
+                   config.processor.vocab, made)
       try:
         os.replace(made, folder)
       except OSError:   # another process of this run was first
@@ -231,7 +239,8 @@ def abstract_batch(run: Run, prompts: int, bucket) -> types.Batch:
   if patches:
     units = patches // run.layout.merge ** 2
     media['image'] = types.Patches(
-        array(jnp.uint8, patches, patch_values(run.layout)), array(jnp.int32, patches, 2),
+        array(jnp.uint8, patches, patch_values(run.layout)),
+        array(jnp.int32, patches, 2),
         array(jnp.int32, patches), array(jnp.int32, patches),
         array(jnp.int32, units))
   return types.Batch(array(jnp.int32, length), array(jnp.int32, length, 3),
@@ -261,8 +270,8 @@ def write_config(config, workdir: pathlib.Path) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   new = json.loads(config.to_json_best_effort())
   if path.exists():
-    old = _flat(json.loads(path.read_text()))
-    for key, value in _flat(new).items():
+    old = flat(json.loads(path.read_text()))
+    for key, value in flat(new).items():
       if old.get(key, value) != value:
         logging.warning('config.%s was %r when this run began, now it is %r',
                         key, old[key], value)
@@ -271,27 +280,65 @@ def write_config(config, workdir: pathlib.Path) -> None:
   os.replace(scratch, path)
 
 
-def _flat(tree, prefix=''):
+def flat(tree, prefix=''):
+  """Nested dicts as one, with dotted keys."""
   out = {}
   for key, value in tree.items():
     if isinstance(value, dict):
-      out |= _flat(value, f'{prefix}{key}.')
+      out |= flat(value, f'{prefix}{key}.')
     else:
       out[prefix + key] = value
   return out
 
 
+def memory(run: Run) -> dict[str, int]:
+  """Bytes that each device is expected to hold all the time, by what it is.
+
+  Activations are not counted: what a program needs is said when it is
+  compiled.
+  """
+  config = run.config
+  frozen = tuple(f'{path}/' for path in config.model.freeze)
+
+  def held(rules, size):
+    laid = sharding.of_specs(run.mesh, run.specs, rules)
+    return sum(
+        math.prod(s.shard_shape(spec.shape)) * size(f'{path}/')
+        for (path, spec), s in zip(
+            traverse_util.flatten_dict(run.specs, sep='/').items(),
+            traverse_util.flatten_dict(laid, sep='/').values(), strict=True))
+
+  dtype = run.dtype.itemsize
+  kept = jnp.dtype(config.model.reference_dtype).itemsize
+  text, r, mesh = run.model.text, config.rollout, run.mesh.shape
+  # Master, two moments and a gradient, all float32.
+  state = held(config.sharding,
+               lambda p: dtype if p.startswith(frozen) else 16)
+  tokens = r.prompts * (max(map(tuple, config.data.buckets))[0]
+                        + r.group * r.length) // mesh['data'] // mesh['fsdp']
+  heads = text.kv_heads // (
+      mesh['tensor'] if config.sharding.kv_heads == 'tensor' else 1)
+  return {
+      'state': state,
+      'reference': held(config.sharding, lambda p: kept) * bool(
+          config.rl.kl_weight),
+      'sampling weights': held(sampling_rules(config), lambda p: dtype),
+      'keys and values': (2 * text.layers * heads * text.head_dim * dtype
+                          * tokens)}
+
+
 def describe(run: Run) -> str:
-  """The start line: size, work, devices."""
-  count = params_lib.count(run.specs)
+  """The start line: parameters, work, memory, devices, mesh."""
   bucket = max(map(tuple, run.config.data.buckets))
   r = run.config.rollout
-  work = run.family.flops(run.model, *bucket[:1], r.length, bucket[1], r.group)
+  work = run.family.flops(run.model, bucket[0], r.length, bucket[1], r.group)
   tokens = bucket[0] + r.group * r.length
-  device = jax.devices()[0]
-  return (f'{count:,} parameters, {work / tokens / 1e6:,.1f} MFLOP a token '
-          f'forward in the largest bucket, {jax.device_count()} x '
-          f'{device.device_kind} over {jax.process_count()} processes, mesh '
-          f'{dict(run.mesh.shape)}, state '
-          f'{count * 16 / 2**20 / run.mesh.shape["fsdp"] / run.mesh.shape["tensor"]:,.0f}'
-          f' MiB a device with moments and gradient')
+  held = {what: size for what, size in memory(run).items() if size}
+  parts = ', '.join(f'{what} {size / 2**20:,.1f}'
+                    for what, size in held.items())
+  return (f'{params_lib.count(run.specs):,} parameters; '
+          f'{work / tokens / 1e6:,.1f} MFLOP a token forward in the largest '
+          f'bucket {bucket}; {sum(held.values()) / 2**20:,.1f} MiB a device '
+          f'expected without activations ({parts}); {jax.device_count()} x '
+          f'{jax.devices()[0].device_kind} over {jax.process_count()} '
+          f'processes, mesh {dict(run.mesh.shape)}')

@@ -26,7 +26,9 @@ def records(root: str, split: str, *, folder: str, question: str,
   Args:
     root: data root.
     split: 'train', 'validation' or 'test'.
-    folder: with `.npz` files, relative to `root`.
+    folder: with `.npz` files, relative to `root`. Where the root has no such
+      folder, the archives that lie in the root itself are taken, so that other
+      films are scored by naming their folder as root.
     question: asked of every image.
     options: name of each label, in the order of the labels 0, 1, ...
     size: side in pixels to which images are resized; 0 for their own.
@@ -65,6 +67,8 @@ def records(root: str, split: str, *, folder: str, question: str,
 def _labels(root, folder, name) -> list[tuple[str, np.ndarray]]:
   """(path below root, labels) of each archive with the split `name`."""
   base = pathlib.Path(root) / folder
+  if not base.is_dir():
+    base = pathlib.Path(root)
   paths = sorted(base.glob('*.npz'))
   if not paths:
     raise FileNotFoundError(

@@ -31,7 +31,8 @@ _SCAN = 20_000   # worlds looked at before a stratum counts as impossible
 
 def records(root: str, split: str, *, count: int, seed: int = 0,
             tasks: Sequence[str] = TASKS, demonstration_error: float = 0.,
-            trace: bool = True, difficulty: Mapping[str, float] | tuple = ()
+            trace: bool = True, permute: bool = True,
+            difficulty: Mapping[str, float] | tuple = ()
             ) -> Iterator[types.Record]:
   """Records of phantom patients, one question each, tasks taking turns.
 
@@ -49,6 +50,7 @@ def records(root: str, split: str, *, count: int, seed: int = 0,
       reader (`phantom_world.misread`), who may still be right.
       `meta['demonstration_correct']` tells.
     trace: whether demonstrations reason before they answer.
+    permute: whether each record has its options in an order of its own.
     difficulty: those fields of `phantom_world.Difficulty` that differ.
 
   Yields:
@@ -68,7 +70,7 @@ def records(root: str, split: str, *, count: int, seed: int = 0,
     strata = phantom_answers.STRATA[task]
     state = _find(seed, index, task, strata[turn % len(strata)], hard)
     index = state.index + 1
-    record = _record(state, task, hard)
+    record = _record(state, task, permute, hard)
     rng = np.random.default_rng((seed, state.index, 4))
     shown = state
     if rng.random() < demonstration_error:
@@ -142,12 +144,14 @@ def _find(seed, start, task, wanted, hard) -> phantom_world.World:
       f'{hard}; widen the range of sizes or leave the task out')
 
 
-def _record(state, task, hard) -> types.Record:
+def _record(state, task, permute, hard) -> types.Record:
   value = phantom_answers.answer(task, state)
   options = {}
   if phantom_answers.ANSWER_TYPES[task] == 'choice':
-    rng = np.random.default_rng((state.seed, state.index, 3))
-    order = rng.permutation(phantom_answers.STRATA[task])
+    order = phantom_answers.STRATA[task]
+    if permute:
+      rng = np.random.default_rng((state.seed, state.index, 3))
+      order = rng.permutation(order)
     options = dict(zip('ABCD', map(str, order)))
     value = _letter(options, value)
   patient = f'{state.seed}/{state.index}'

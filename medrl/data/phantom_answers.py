@@ -28,8 +28,8 @@ STEPS = {
     'present': ('lesions',), 'side': ('lesions', 'side'),
     'organ': ('lesions', 'sizes', 'largest'),
     'change': ('now', 'earlier', 'change'), 'count': ('lesions', 'count'),
-    'diameter': ('lesions', 'sizes', 'pixels', 'spacing', 'product'),
-    'box': ('lesions', 'sizes', 'largest'), 'boxes': ('lesions', 'count'),
+    'diameter': ('pixels', 'spacing', 'product'), 'box': ('largest',),
+    'boxes': ('lesions', 'count'),
     'report': ('lesions', 'count')}
 TOLERANCE = {'diameter': {'rel': .2}}
 _CLEAR = 3     # pixels between the largest lesion and the next
@@ -141,9 +141,10 @@ def trace(task: str, state: phantom_world.World) -> str:
     return (f'Now {size(lesion)}, earlier {size(lesion, 1)}. Change '
             f'{state.change}.')
   if task == 'diameter':
-    return (f'{listed} Largest {size(lesion)} x {state.spacing:g} mm = '
+    return (f'Largest {size(lesion)} x {state.spacing:g} mm = '
             f'{lesion.long:g} mm.')
-  return f'{listed} Largest {lesion.organ}.'
+  largest_one = f'Largest {lesion.organ}.'
+  return f'{listed} {largest_one}' if sized else largest_one
 
 
 _NUMBER = r'(\d+(?:\.\d+)?)'

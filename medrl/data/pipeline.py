@@ -211,7 +211,12 @@ class Pipeline:
       self._iterator = iter(workers.read(
           self._source[self.seen:], self.settings.workers,
           self.settings.prompts))
-    example = check(self._draw_any(), self.settings)
+      # The first draw starts the workers.
+      with workers.sheltered(self.settings.workers):
+        example = self._draw_any()
+    else:
+      example = self._draw_any()
+    example = check(example, self.settings)
     self.seen += 1
     if not example.valid:
       if self.settings.on_bad == 'error':

@@ -5,9 +5,12 @@ and end with their parent. Batching and what to do about bad records is not
 here (`pipeline`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import functools
+from multiprocessing import resource_tracker
 import os
+import signal
 import sys
 import threading
 import time
@@ -68,6 +71,26 @@ def read(dataset: grain.MapDataset, count: int,
                                          per_worker_buffer_size=ahead)
   return stream.mp_prefetch(
       options, worker_init_fn=functools.partial(_start, os.getpid()))
+
+
+@contextlib.contextmanager
+def sheltered(count: int) -> Iterator[None]:
+  """Workers, `count` of them, that are started here never get a Ctrl-C.
+
+  A terminal sends it to every process of the run, whose own affair it is to
+  finish its step, with its workers. They inherit the mask of the thread that
+  starts them, so that none is without it while it starts.
+  """
+  if not count:
+    yield
+    return
+  # It would lift the mask again where the first worker is what starts it.
+  resource_tracker.ensure_running()
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(parent: int, index: int, count: int) -> None:

@@ -1,71 +1,107 @@
 """What a run would do, shown before it is paid for.
 
-Prints and writes; trains nothing and touches no accelerator beyond a model's
-shapes.
+It prints, and saves one prompt's media; it trains nothing, makes no parameters
+and compiles no program.
 """
 
 import collections
 import json
 import pathlib
 
-import jax
 import numpy as np
 from PIL import Image
 
 from medrl import build
 from medrl import lookup
-from medrl import params as params_lib
 from medrl import types
+from medrl.data import pipeline as pipeline_lib
+from medrl.data import workers
 
 # Enough for a histogram; encoding a large data set whole would take long.
 _LIMIT = 512
+_BINS = 10
+_BAR = 40   # characters of the longest bar
 
 
 def show(config, workdir) -> None:
   """Prints config, buckets, lengths, a prompt, a scored completion, costs.
 
-  The prompt's media are saved as PNG in `workdir/dry_run`, mode 0700.
+  Of many records, every k-th is looked at. Media are saved as PNG in
+  `workdir/dry_run`, which only its owner can enter.
+
+  Raises:
+    ValueError: no record can be used, or what `build` raises.
   """
   run = build.run(config, workdir)
   print(config)
   records = build.training_records(config)
-  encode = build.encoder(run)
-  examples = []
-  for record in records[:_LIMIT]:
-    try:
-      examples.append(encode(record))
-    except (ValueError, OSError) as error:
-      print(f'record {record.id}: {error}')
-  if not examples:
-    raise ValueError('no record could be encoded; see the lines above')
-  _buckets(run, examples, len(records))
-  _prompt(run, examples[0])
-  _score(config, examples[0].record)
+  examples = _examples(run, records)
+  usable = [e for e in examples if e.valid]
+  print(f'\n{len(records)} records, {len(examples)} of them looked at')
+  _bad(config, [e for e in examples if not e.valid])
+  _buckets(config, usable)
+  _lengths([e for e in examples if e.ids is not None])
+  if not usable:
+    raise ValueError('no record can be used; the reasons are above')
+  # The prompt with the most images shows the most of the template.
+  example = max(usable, key=lambda e: len(e.record.images))
+  _prompt(run, example)
+  _score(config, example.record)
   _cost(run)
 
 
-def _buckets(run: build.Run, examples, total: int) -> None:
-  need = lookup.resolve(run.config.processor.module).bucket_need
-  needs = [need(e, run.layout) for e in examples]
-  buckets = sorted(map(tuple, run.config.data.buckets))
+def _examples(run: build.Run, records) -> list[types.Example]:
+  target = run.config.sft.length if run.config.sft.steps else 0
+  settings = build.settings(run, run.config.rollout.prompts,
+                            target_length=target)
+  part = slice(None, None, -(-len(records) // _LIMIT))
+  source = workers.examples(records, build.encoder(run), shuffle_seed=-1,
+                            repeat=False, part=part)
+  return [pipeline_lib.check(e, settings) for e in source]
+
+
+def _bad(config, examples) -> None:
+  """How many records cannot be used, by reason, with an example of each."""
+  reasons = collections.defaultdict(list)
+  for example in examples:
+    reasons[example.reason.partition(':')[0]].append(example.reason)
+  for found in reasons.values():
+    print(f'  {len(found)} cannot be used ("{config.data.on_bad}" is what '
+          f'data.on_bad says of them), such as: {found[0]}')
+
+
+def _buckets(config, examples) -> None:
+  needs = [pipeline_lib.need(e) for e in examples]
+  buckets = list(map(tuple, config.data.buckets))
   taken = collections.Counter(
-      next((b for b in buckets if n[0] <= b[0] and n[1] <= b[1]), 'too long')
-      for n in needs)
-  print(f'\n{total} records, the first {len(examples)} encoded')
-  for bucket in [*buckets, 'too long']:
+      next(b for b in buckets if n[0] <= b[0] and n[1] <= b[1]) for n in needs)
+  for bucket in buckets:
     print(f'  bucket {bucket}: {taken[bucket]} records')
-  lengths = np.array([n[0] for n in needs])
-  counts, edges = np.histogram(lengths, bins=min(10, max(1, np.ptp(lengths))))
-  print('prompt tokens:')
-  for count, low, high in zip(counts, edges, edges[1:]):
-    bar = '#' * int(np.ceil(40 * count / counts.max()))
-    print(f'  {low:7.0f} - {high:7.0f} {count:5d} {bar}')
+
+
+def _lengths(examples) -> None:
+  """Histograms of what a bucket must hold, those that are too long included."""
+  for what, values in (
+      ('prompt tokens', [len(e.ids) for e in examples]),
+      ('patches', [pipeline_lib.need(e)[1] for e in examples]),
+      ('demonstration tokens', [len(e.target) for e in examples])):
+    print(f'{what}:')
+    low, high = min(values, default=0), max(values, default=0)
+    width = (high - low) // _BINS + 1
+    edges = np.arange(low, high + width + 1, width)
+    counts, _ = np.histogram(values, edges)
+    for count, edge in zip(counts, edges):
+      bar = '#' * int(np.ceil(_BAR * count / max(1, counts.max())))
+      print(f'  {edge:6d} - {edge + width - 1:6d} {count:5d} {bar}')
 
 
 def _prompt(run: build.Run, example: types.Example) -> None:
   folder = pathlib.Path(run.workdir) / 'dry_run'
   folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-  print(f'\none prompt ({len(example.ids)} tokens):\n{example.prompt}')
+  for old in folder.glob('*.png'):
+    old.unlink()
+  print(f'\none prompt ({len(example.ids)} tokens, each image token standing '
+        f'for all of its image):\n{example.prompt}')
   for index, media in enumerate(example.record.images):
     load = lookup.resolve(media.loader)
     image = load(media.path, run.config.data.root, **media.options)
@@ -75,32 +111,28 @@ def _prompt(run: build.Run, example: types.Example) -> None:
 
 
 def _score(config, record: types.Record) -> None:
-  answer = json.dumps(record.answer) if not isinstance(
-      record.answer, str) else record.answer
-  text = record.demonstration or (
-      f'<think>\n</think><answer>{answer}</answer>')
+  answer = record.answer
+  if not isinstance(answer, str):
+    answer = json.dumps(answer)
+  text = record.demonstration or f'<think></think><answer>{answer}</answer>'
   score = build.reward(config)(record, [types.Completion(text)], {})
-  print(f'\none completion:\n{text}\nreward {score.total[0]:g}, of which '
-        f'{ {n: v[0] for n, v in score.parts.items()} }')
+  parts = {name: values[0] for name, values in score.parts.items()}
+  print(f'\none completion:\n{text}\nthe answer is {answer}; reward '
+        f'{score.total[0]:g}, of which {parts}')
 
 
 def _cost(run: build.Run) -> None:
-  r = run.config.rollout
+  """FLOPs a step, by the passes that the config's words ask for."""
+  config = run.config
+  r, rl = config.rollout, config.rl
+  # A backward pass costs two forward ones, and another where it recomputes.
+  update = rl.epochs * (4 if config.model.remat == 'full' else 3)
+  passes = {'sample': 1, 'old log-probs': int(rl.epochs * rl.minibatches > 1),
+            'reference': int(bool(rl.kl_weight)), 'update': update}
   print('\n' + build.describe(run))
-  count = params_lib.count(run.specs)
-  for bucket in sorted(map(tuple, run.config.data.buckets)):
-    work = r.prompts * run.family.flops(
-        run.model, bucket[0], r.length, bucket[1], r.group)
-    # A backward pass costs two forward ones.
-    updates = run.config.rl.epochs
-    print(f'bucket {bucket}: {work * (1 + 3 * updates) / 1e12:,.3f} TFLOP a '
-          f'step ({work / 1e12:,.3f} to sample, three times that a pass over '
-          f'the rollout)')
-  cache = (2 * run.model.text.layers * run.model.text.kv_heads
-           * run.model.text.head_dim * run.dtype.itemsize)
-  tokens = r.prompts * (max(b[0] for b in run.config.data.buckets)
-                        + r.group * r.length)
-  print(f'memory over {jax.device_count()} devices: weights, moments and '
-        f'gradient {16 * count / 2**30:,.3f} GiB, sampling weights '
-        f'{count * run.dtype.itemsize / 2**30:,.3f} GiB, keys and values '
-        f'{cache * tokens / 2**30:,.3f} GiB')
+  print(f'forward passes over a rollout, a step: {passes}')
+  for bucket in map(tuple, config.data.buckets):
+    work = r.prompts * run.family.flops(run.model, bucket[0], r.length,
+                                        bucket[1], r.group)
+    print(f'  bucket {bucket}: {work * sum(passes.values()) / 1e9:,.2f} GFLOP '
+          f'a step, {work / 1e9:,.2f} a pass')

@@ -115,6 +115,7 @@ def row(record: types.Record, completion: types.Completion) -> dict:
       'value': answer.correct(record, completion.text),
       'cluster': anonymous(record.subject or ' '.join(
           m.path for m in record.images) or record.id),
+      'completion': completion.text,
   }
   if record.answer_type == 'choice':
     out['label'] = record.options[record.answer]
@@ -175,52 +176,97 @@ def measure(run: build.Run, answered):
   return flat, full
 
 
-def evaluate(config, workdir) -> dict:
-  """Scores a checkpoint of `workdir` on `config.eval`'s records.
+def answer_with(run: build.Run, params, records):
+  """Answers records with given parameters, compiling what that needs.
 
-  Takes the step `config.checkpoint.step`, or the newest. Writes `eval.json`
-  (greedy: metric -> value, low, high, n, invalid) and `answers.jsonl` (mode
-  0600), and returns the former.
+  Args:
+    run: the run; `config.eval` says how many prompts at a time, and whether
+      the sampled suite is asked too.
+    params: tree of arrays on `run.mesh`, from `load_policy`.
+    records: to answer.
 
-  Raises:
-    ValueError: no checkpoint, or none of that step.
+  Returns:
+    as `answer_all`.
   """
-  run = build.run(config, workdir)
-  folder = pathlib.Path(workdir) / 'checkpoints'
-  wanted = config.checkpoint.step
-  params, step = load_policy(run, folder, None if wanted < 0 else wanted)
   weigh, shapes = sampling_weights(run, params)
   programs = evaluators(run, shapes)
-  records = build.evaluation_records(config)
-  logging.info('scoring step %d on %d records', step, len(records))
   key, zero = jax.jit(
-      lambda: (jax.random.key(config.seed), jnp.zeros((), jnp.int32)),
+      lambda: (jax.random.key(run.config.seed), jnp.zeros((), jnp.int32)),
       out_shardings=sharding.replicated(run.mesh))()
-  answered = answer_all(run, programs, weigh(params), records, key, zero)
+  return answer_all(run, programs, weigh(params), records, key, zero)
+
+
+def scored_records(config) -> list[types.Record]:
+  """The records that `evaluate` scores.
+
+  Those of `config.data.split` where that is not 'train', else of
+  `config.eval.split`, with `config.eval.options` in both cases; to score
+  training records, set `eval.split`. The data set's own options hold for
+  another `data.root` too: `medrl.data.jsonl` takes a tenth of a file for
+  'test' unless its options say `test=1` and `validation=0`, which scores all
+  of a file that is a test set.
+  """
+  split = config.data.split
+  if split == 'train':
+    split = config.eval.split
+  return build.records(config, split, **config.eval.options)
+
+
+def evaluate(config, workdir) -> dict:
+  """Scores a checkpoint of `workdir` on `scored_records(config)`.
+
+  Takes the step `config.checkpoint.step`, or the newest, and reads no training
+  record. Writes `eval.json` (greedy: metric -> value, low, high, n, invalid),
+  `eval_config.json` and `answers.jsonl` (mode 0600; patients and records as
+  digests, answers as text), and returns the first.
+
+  Raises:
+    ValueError: no checkpoint, none of that step, no tokenizer, or no record.
+  """
+  workdir = pathlib.Path(workdir)
+  wanted = config.checkpoint.step
+  step = _step(workdir / 'checkpoints', None if wanted < 0 else wanted)
+  named = config.processor.tokenizer or config.model.checkpoint
+  # Built anew from other records it would silently number tokens otherwise.
+  if not named and not (workdir / 'tokenizer').is_dir():
+    raise ValueError(f'{workdir} has no tokenizer folder; name that of the run '
+                     f'as --config.processor.tokenizer')
+  run = build.run(config, workdir)
+  params, _ = load_policy(run, workdir / 'checkpoints', step)
+  records = scored_records(config)
+  logging.info('scoring step %d on %d records', step, len(records))
+  answered = answer_with(run, params, records)
   _, full = measure(run, answered)
   result = full['heldout_greedy']
   if jax.process_index() == 0:
-    _write_private(pathlib.Path(workdir) / 'answers.jsonl', ''.join(
+    _write_private(workdir / 'answers.jsonl', ''.join(
         json.dumps({'suite': name, **r}) + '\n'
         for name, (rows, _) in answered.items() for r in rows))
-    path = pathlib.Path(workdir) / 'eval.json'
-    path.write_text(json.dumps(result, indent=2))
-    logging.info('wrote %s', path)
+    # The notebooks find the answered records again by it.
+    (workdir / 'eval_config.json').write_text(config.to_json_best_effort())
+    (workdir / 'eval.json').write_text(json.dumps(result, indent=2))
+    logging.info('wrote %s', workdir / 'eval.json')
   return result
+
+
+def _step(folder, step: int | None) -> int:
+  """The step, or the newest; raises ValueError where it is not there."""
+  there = checkpoint.steps(folder)
+  if not there:
+    raise ValueError(f'{folder} holds no checkpoint; train there first, or '
+                     f'give the folder of a run as --workdir')
+  if step is not None and step not in there:
+    raise ValueError(f'{folder} has no step {step}; it has {there}')
+  return there[-1] if step is None else step
 
 
 def load_policy(run: build.Run, folder, step=None):
   """Parameters of a checkpoint on the run's mesh, and their step."""
-  there = checkpoint.steps(folder)
-  if step is None:
-    if not there:
-      raise ValueError(f'{folder} holds no checkpoint; train there first, or '
-                       f'give the folder of a run as --workdir')
-    step = there[-1]
+  step = _step(folder, step)
   host = checkpoint.restore_policy(folder, step)
   laid = sharding.of_specs(run.mesh, run.specs, run.config.sharding)
-  wanted = jax.tree.structure(laid)
-  if jax.tree.structure(host) != wanted:
+  wanted = params_lib.abstract(run.specs)
+  if jax.tree.map(np.shape, host) != jax.tree.map(np.shape, wanted):
     raise ValueError(f'{folder} step {step} holds another model than the '
                      f'config names; compare its config.json')
   return jax.tree.map(
@@ -231,4 +277,5 @@ def load_policy(run: build.Run, folder, step=None):
 def _write_private(path: pathlib.Path, text: str) -> None:
   with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
             'w', encoding='utf-8') as file:
+    os.fchmod(file.fileno(), 0o600)   # one that was there before
     file.write(text)

@@ -65,12 +65,13 @@ def summarise(rows: Sequence[Row], *, samples: int = 1000, seed: int = 0,
 
 
 def difference(rows_a: Sequence[Row], rows_b: Sequence[Row], *,
-               samples: int = 1000, seed: int = 0,
+               boxes: bool = False, samples: int = 1000, seed: int = 0,
                level: float = 0.95) -> dict[str, float]:
   """Accuracy of run a minus that of run b on the same records.
 
   Rows are paired by `record` and the pairs' clusters (those of `rows_a`) are
-  drawn together, so what makes a record hard cancels. Boxes are left out.
+  drawn together, so what makes a record hard cancels. Boxes are left out, or
+  with `boxes` are all that counts: then it is mean IoU minus mean IoU.
 
   Returns:
     value, low, high, n (pairs).
@@ -78,13 +79,15 @@ def difference(rows_a: Sequence[Row], rows_b: Sequence[Row], *,
   Raises:
     ValueError: no rows, a record twice in one run, or in one run only.
   """
-  first, second = _by_record(rows_a, 'a'), _by_record(rows_b, 'b')
+  first, second = (_by_record(rows, run, boxes)
+                   for rows, run in ((rows_a, 'a'), (rows_b, 'b')))
   alone = sorted(first.keys() ^ second.keys())
   if alone:
     raise ValueError(f'{len(alone)} records are in one run only, such as '
                      f'{alone[0]!r}; compare runs on the same records')
   if not first:
-    raise ValueError('no rows to compare; expected answers other than boxes')
+    raise ValueError(f'no rows to compare; expected answers that '
+                     f'{"are" if boxes else "are not"} boxes')
   records = sorted(first)
   values = np.array([_number(first[r]) - _number(second[r]) for r in records])
   clusters = _codes([first[r]['cluster'] for r in records])
@@ -170,12 +173,12 @@ def _label(row):
   return row['label'] if row['answer_type'] == 'choice' else row['answer']
 
 
-def _by_record(rows, run):
-  """Record -> row, for the answers that accuracy counts."""
+def _by_record(rows, run, boxes):
+  """Record -> row, for boxes or for the answers that accuracy counts."""
   found = {}
   for row in rows:
     _check(row)
-    if row['answer_type'] in BOXES:
+    if (row['answer_type'] in BOXES) != boxes:
       continue
     if row['record'] in found:
       raise ValueError(f'record {row["record"]!r} is twice in run {run}; '

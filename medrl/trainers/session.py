@@ -55,6 +55,8 @@ class Session:
 def open_session(run: build.Run, folder, optim, updates: int) -> Session:
   """Opens a trainer's folder and compiles what evaluation needs.
 
+  Logs the start line: size, work, memory, devices, mesh.
+
   Args:
     run: the run.
     folder: where this trainer's metrics and checkpoints go.
@@ -62,6 +64,7 @@ def open_session(run: build.Run, folder, optim, updates: int) -> Session:
     updates: optimiser updates in the whole run.
   """
   config = run.config
+  logging.info('%s: %s', folder, build.describe(run))
   trained, _ = state_lib.split(run.specs, config.model.freeze)
   tx = state_lib.optimizer(optim, updates, trained)
   laid = state_lib.shardings(run.mesh, run.specs, config.sharding,
@@ -276,7 +279,15 @@ def host_means(means: dict[str, metrics.Mean]) -> dict[str, metrics.Mean]:
 
 
 def read_result(folder) -> dict[str, float]:
-  """Held-out accuracy at the first and the last evaluation of a run."""
+  """Held-out accuracy at the first and the last evaluation of a run.
+
+  The same on all processes, though only process 0 has the logs.
+  """
+  found = [] if jax.process_index() else [_read_result(folder)]
+  return sharding.gather_json(found)[0]
+
+
+def _read_result(folder) -> dict[str, float]:
   rows = [r for r in metrics.read(pathlib.Path(folder) / 'metrics.jsonl')
           if 'eval/heldout_greedy/parse_rate' in r]
   def accuracy(row):

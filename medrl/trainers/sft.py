@@ -61,7 +61,9 @@ def fit(run: build.Run, folder, initial):
   bar = session_lib.progress(session, 'supervised', step, config.steps)
   every = run.config.eval.every
   with session_lib.stop_requests() as asked, jax.transfer_guard('disallow'):
-    done = _plateau(config, data, step) if restored else False
+    # As in the loop, only where an evaluation has just looked.
+    done = (bool(restored) and step % every == 0
+            and _plateau(config, data, step))
     while step < config.steps and not done:
       started = time.monotonic()
       batch, examples = next(batches)
@@ -88,18 +90,19 @@ def fit(run: build.Run, folder, initial):
         bar.set_postfix(loss=f'{line["loss/sft"]:.3f}')
         bar.update()
       last = step == config.steps or done
-      stopping = not last and asked()
+      stopping = asked()
       if step % run.config.checkpoint.every == 0 or last or stopping:
         session_lib.save(session, step, state, batches, data, scores)
       if stopping:
-        session_lib.checkpoint.wait(session.manager)
-        return None
-  session_lib.checkpoint.wait(session.manager)
+        break
+    session_lib.checkpoint.wait(session.manager)
+    # Also where it came in the last step: RL, which follows, would not know.
+    stopped = asked()
   session.manager.close()
   if writer:
     writer.close()
   bar.close()
-  return state_lib.merge(state.trained, state.frozen)
+  return None if stopped else state_lib.merge(state.trained, state.frozen)
 
 
 def _plateau(config, data, step: int) -> bool:

@@ -85,7 +85,7 @@ def test_wrong_demonstrations_come_at_the_asked_rate(trace):
   clean = read(450, trace=trace)
   noisy = read(450, trace=trace, demonstration_error=.4)
   swapped = [a.demonstration != b.demonstration for a, b in zip(clean, noisy)]
-  # Another patient's may read the same; no more than that may differ.
+  # A hasty reader is right at times; no more than that may differ.
   assert .2 < np.mean(swapped) < .45
   assert all(r.meta['demonstration_correct'] for r in clean)
   for record in noisy:

@@ -1,0 +1,115 @@
+"""A run that is killed or stopped ends as one that was left alone."""
+
+import os
+import pathlib
+import random
+import shutil
+import signal
+import time
+
+import pytest
+
+from medrl.trainers import session
+from tests.trainers import runs
+
+pytestmark = pytest.mark.skipif(not pathlib.Path('/proc').is_dir(),
+                                reason='finds processes in /proc')
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """Folder of the run that nothing interrupts."""
+  folder = tmp_path_factory.mktemp('whole') / 'run'
+  runs.finish(runs.train(folder))
+  return folder
+
+
+def beside(whole, folder):
+  """A new folder whose run is like `whole`, which has made the tokenizer."""
+  shutil.copytree(whole / 'tokenizer', folder / 'tokenizer')
+  return folder
+
+
+def check(folder, whole):
+  """Each step once, and every value the same."""
+  found, expected = runs.logged(folder), runs.logged(whole)
+  assert [r['step'] for r in found['metrics']] == list(range(7))
+  assert [r['step'] for r in found['sft/metrics']] == [1, 2, 3]
+  for name, rows in expected.items():
+    assert found[name] == rows, name
+
+
+def held(folder, moment):
+  """Starts the run, waits until it is at the moment, and says which file lets
+  it go on."""
+  mark = folder.with_name(moment.replace('/', ' '))
+  process = runs.train(folder, MEDRL_HOLD=moment, MEDRL_HOLD_MARK=str(mark))
+  runs.wait_for(process, mark)
+  return process, mark
+
+
+def test_killed_and_stopped(whole, tmp_path):
+  folder = beside(whole, tmp_path / 'run')
+  # In the cold start, at the last moment at which RL has not begun.
+  process, mark = held(folder, 'save@sft/2')
+  process.send_signal(signal.SIGTERM)
+  mark.unlink()
+  runs.finish(process, session.STOPPED)
+  assert not (folder / 'metrics.jsonl').exists()
+  # Inside the scoring of step 2, which has four groups a step.
+  process, _ = held(folder, 'reward@6')
+  runs.kill(process)
+  assert not runs.survivors(process)
+  # Inside the asynchronous save of step 2, while step 3 may be under way.
+  process, _ = held(folder, 'save@run/2')
+  assert (folder / 'checkpoints/2.orbax-checkpoint-tmp').exists()
+  runs.kill(process)
+  assert not runs.survivors(process)
+  assert not (folder / 'checkpoints/2').exists()
+  # A terminal's Ctrl-C meets the workers too. Step 5 is none that is saved.
+  process, mark = held(folder, 'reward@18')
+  os.killpg(process.pid, signal.SIGINT)
+  mark.unlink()
+  runs.finish(process, session.STOPPED)
+  assert (folder / 'checkpoints/5').exists()
+  assert not runs.survivors(process)
+  assert 'going on from step 5' in runs.finish(runs.train(folder))
+  check(folder, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seed', [0])
+def test_ten_kills(whole, tmp_path, seed):
+  """At moments drawn uniformly over the time that a whole run takes."""
+  folder = beside(whole, tmp_path / 'run')
+  draw = random.Random(seed)
+  kills, process = 0, None
+  clock = time.monotonic()
+  runs.finish(runs.train(beside(whole, tmp_path / 'timed')))
+  span = time.monotonic() - clock
+  while kills < 10:
+    process = runs.train(folder)
+    time.sleep(draw.uniform(0, span))
+    kills += process.poll() is None
+    runs.kill(process)
+    assert not runs.survivors(process)
+  runs.finish(runs.train(folder))
+  check(folder, whole)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_is_not_caught(number):
+  before = signal.getsignal(number)
+  with session.stop_requests() as asked:
+    assert not asked()
+    os.kill(os.getpid(), number)
+    assert asked()
+    assert signal.getsignal(number) is before
+  assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_interrupts():
+  with pytest.raises(KeyboardInterrupt):
+    with session.stop_requests():
+      os.kill(os.getpid(), signal.SIGINT)
+      os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,108 @@
+"""One update: what it must not depend on, and steps that it must not take.
+
+Losses are checked in tests/rl, the loop in test_grpo.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import base
+from medrl import sharding
+from medrl import types
+from medrl.models import qwen2_5_vl
+from medrl.rl import kl
+from medrl.rl import logps
+from medrl.rl import losses
+from medrl.trainers import state as state_lib
+from medrl.trainers import update
+from tests.oracles import toy
+
+ROOT = pathlib.Path(__file__).parents[2]
+# Every axis divides by 4, so that each mesh splits what its rules say.
+CONFIG = dataclasses.replace(
+    toy.CONFIG,
+    text=dataclasses.replace(toy.CONFIG.text, hidden=64, heads=8, kv_heads=4,
+                             ffn=64),
+    vision=dataclasses.replace(toy.CONFIG.vision, hidden=32, heads=4, ffn=32,
+                               out=64))
+MESHES = [(8, 1, 1), (1, 8, 1), (1, 2, 4), (2, 2, 2)]
+WORDS = update.Objective(
+    losses.token_ratio, losses.clip, losses.token_mean, kl.k3, low=0.2,
+    high=0.28, kl_weight=0.1, length=6, on_policy=False)
+
+
+def train_batch() -> types.TrainBatch:
+  """8 prompts of text and of one or two images, 2 ragged completions each."""
+  rng = np.random.default_rng(0)
+  sizes = [(), [(112, 84)], [(56, 56), (28, 84)], [], [(140, 56)], (),
+           [(28, 28)], [(84, 112)]]
+  batch = toy.batch([toy.prompt(i, s, words=3 + i)
+                     for i, s in enumerate(sizes)])
+  shape = (8, 2, 6)
+  tokens = rng.integers(10, toy.VOCAB, shape).astype(np.int32)
+  mask = np.arange(6) < rng.integers(1, 7, (8, 2, 1))
+  drawn = lambda scale: (scale * rng.normal(size=shape)).astype(np.float32)
+  # Ratios on both sides of the clip, and a reference further off.
+  old = -np.log(toy.VOCAB) + drawn(0.3)
+  return types.TrainBatch(toy.rollout(batch, tokens, mask), drawn(1.),
+                          mask.astype(np.float32), old, old + drawn(0.3))
+
+
+def norms(mesh, microbatches: int) -> dict[str, float]:
+  """Loss and the norm of each tensor's gradient, on a mesh."""
+  scorer = update.Scorer(qwen2_5_vl, CONFIG, jnp.float32, 64, (toy.IMAGE,),
+                         logps.token_logps)
+  specs = qwen2_5_vl.specs(CONFIG)
+  laid = sharding.of_specs(mesh, specs, dict(base.get_config().sharding))
+  params = jax.device_put(toy.params(0, CONFIG), laid)
+  batch = jax.device_put(train_batch(), sharding.batch(mesh))
+
+  def loss(trained, part):
+    found = update.policy_logps(scorer, trained, part.rollout)
+    return update.rl_loss(WORDS, *found, part)
+
+  @jax.jit
+  def measure(params, batch):
+    grads, means, _ = update.gradient(loss, params, batch, microbatches)
+    total = means['loss/total']
+    return total.total / total.weight, jax.tree.map(jnp.linalg.norm, grads)
+
+  with jax.default_matmul_precision('highest'):
+    total, found = measure(params, batch)
+  return {'loss': float(total)} | {
+      jax.tree_util.keystr(path): float(norm)
+      for path, norm in jax.tree_util.tree_leaves_with_path(found)}
+
+
+def print_norms():
+  """On 8 fake devices; what the subprocess of the test below runs."""
+  print(json.dumps([norms(sharding.make_mesh(*sizes), 1 + (sizes[0] == 1))
+                    for sizes in MESHES]))
+
+
+def test_ac6_loss_and_gradients_depend_on_no_microbatch_and_no_mesh():
+  env = {**os.environ, 'XLA_FLAGS': os.environ['XLA_FLAGS']
+         + ' --xla_force_host_platform_device_count=8'}
+  code = 'from tests.trainers import test_update as t; t.print_norms()'
+  with subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, env=env,
+                        stdout=subprocess.PIPE, text=True) as process:
+    one = sharding.make_mesh(devices=jax.devices()[:1])
+    want = norms(one, 1)
+    found = {f'{n} micro-batches': norms(one, n) for n in (2, 8)}
+    printed = process.communicate(timeout=300)[0]
+  found |= dict(zip(map(str, MESHES), json.loads(printed), strict=True))
+  assert min(want.values()) > 1e-6, want   # nothing agrees by being zero
+  for name, got in found.items():
+    gaps = {k: abs(got[k] / want[k] - 1) for k in want}
+    worst = max(gaps, key=gaps.get)
+    assert gaps[worst] <= 1e-5, (name, worst, gaps[worst])
