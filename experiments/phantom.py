@@ -15,7 +15,7 @@ def get_config(arg=''):
   switch = common.parse_arg(arg, runlocal=False)
   c = base.get_config()
   c.data.options = dict(
-      seed=0, count=4096, demonstration_error=0.75, trace=True,
+      seed=0, count=4096, demonstration_error=0.65, trace=True,
       permute=False,
       tasks=('present', 'side', 'organ', 'count', 'diameter', 'box'))
   c.data.buckets = ((64, 64),)

@@ -7,6 +7,7 @@ and scores nothing; trainers and evaluation share it.
 from collections.abc import Callable
 import dataclasses
 import functools
+import inspect
 import json
 import logging
 import math
@@ -136,10 +137,17 @@ def records(config, split: str, **overrides) -> list[types.Record]:
   """All records of a split.
 
   Raises:
-    ValueError: there are none.
+    ValueError: there are none, or the data set has no such option.
   """
   source = lookup.resolve(config.data.dataset)
   options = {**config.data.options, **overrides}
+  known = inspect.signature(source).parameters
+  for name in options:
+    if name not in known and all(p.kind is not p.VAR_KEYWORD
+                                 for p in known.values()):
+      raise ValueError(
+          f'{config.data.dataset} has no option {name!r}, which data.options '
+          f'or eval.options give; {lookup.nearest(name, list(known)[2:])}')
   found = list(source(config.data.root, split, **options))
   if not found:
     raise ValueError(f'{config.data.dataset} has no record in split {split!r} '
@@ -301,12 +309,11 @@ def memory(run: Run) -> dict[str, int]:
   frozen = tuple(f'{path}/' for path in config.model.freeze)
 
   def held(rules, size):
-    laid = sharding.of_specs(run.mesh, run.specs, rules)
-    return sum(
-        math.prod(s.shard_shape(spec.shape)) * size(f'{path}/')
-        for (path, spec), s in zip(
-            traverse_util.flatten_dict(run.specs, sep='/').items(),
-            traverse_util.flatten_dict(laid, sep='/').values(), strict=True))
+    laid = traverse_util.flatten_dict(
+        sharding.of_specs(run.mesh, run.specs, rules), sep='/')
+    specs = traverse_util.flatten_dict(run.specs, sep='/')
+    return sum(math.prod(laid[path].shard_shape(spec.shape)) * size(f'{path}/')
+               for path, spec in specs.items())
 
   dtype = run.dtype.itemsize
   kept = jnp.dtype(config.model.reference_dtype).itemsize

@@ -114,7 +114,8 @@ def encode(params, c: Config, patches: types.Patches, dtype):
   """
   p, n = patches.window.shape
   cos, sin = rope.planar(patches.coords, c.hidden // c.heads)
-  x = normalise(c, patches.values).astype(dtype) @ params['patch']
+  x = decoder.linear(normalise(c, patches.values).astype(dtype),
+                     params['patch'])
   # Both masks, in the shape [prompts, rows, queries, keys] that `attend` takes.
   window = patches.window.reshape(p, n // c.row, c.row)
   windowed = (window[..., :, None] == window[..., None, :]) & (
@@ -132,24 +133,24 @@ def encode(params, c: Config, patches: types.Patches, dtype):
   def block(x, scanned):
     w, full = scanned
     y = decoder.rms_norm(x, w['norm1'], EPS)
-    qkv = jnp.einsum('pnd,dchw->cpnhw', y, w['qkv']['weight'])
-    q, k, v = qkv + w['qkv']['bias'][:, None, None]
+    qkv = decoder.linear(y, w['qkv']['weight']) + w['qkv']['bias']
+    q, k, v = (qkv[:, :, i] for i in range(3))
     q, k = rope.rotate(q, cos, sin), rope.rotate(k, cos, sin)
     y = jax.lax.cond(
         full, lambda: within(q, k, v, 1, whole),
         lambda: within(q, k, v, n // c.row, windowed))
-    x = x + jnp.einsum('pnhw,hwd->pnd', y, w['out']['weight']) + (
-        w['out']['bias'])
+    x = x + decoder.linear(y, w['out']['weight'], inputs=2) + w['out']['bias']
     y = decoder.rms_norm(x, w['norm2'], EPS)
-    gate, up = (y @ w[m]['weight'] + w[m]['bias'] for m in ('gate', 'up'))
+    gate, up = (decoder.linear(y, w[m]['weight']) + w[m]['bias']
+                for m in ('gate', 'up'))
     y = jax.nn.silu(gate) * up
-    return x + y @ w['down']['weight'] + w['down']['bias'], None
+    return x + decoder.linear(y, w['down']['weight']) + w['down']['bias'], None
 
   full = jnp.array([i in c.full_blocks for i in range(c.depth)])
   body = jax.checkpoint(block) if c.remat == 'full' else block
   x, _ = jax.lax.scan(body, x, (params['blocks'], full))
   w = params['merger']
   x = decoder.rms_norm(x, w['norm'], EPS).reshape(p, n // c.merge ** 2, -1)
-  x = jax.nn.gelu(x @ w['hidden']['weight'] + w['hidden']['bias'],
-                  approximate=False)
-  return x @ w['out']['weight'] + w['out']['bias']
+  x = jax.nn.gelu(decoder.linear(x, w['hidden']['weight'])
+                  + w['hidden']['bias'], approximate=False)
+  return decoder.linear(x, w['out']['weight']) + w['out']['bias']

@@ -47,7 +47,10 @@ def token_logps(hidden: jax.Array, head: jax.Array, targets: jax.Array, *,
   if banned is not None:
     chex.assert_shape(banned, (head.shape[1],))
   chunk = min(chunk, head.shape[1])
-  return _token_logps(hidden, head, targets, banned, chunk, temperature)
+  # Rows as one axis: with several, XLA's CPU compiler makes slow gradients.
+  logps, entropy = _token_logps(hidden.reshape(-1, head.shape[0]), head,
+                                targets.reshape(-1), banned, chunk, temperature)
+  return logps.reshape(targets.shape), entropy.reshape(targets.shape)
 
 
 # A custom rule, because the transpose of a slice in a scan would add a whole

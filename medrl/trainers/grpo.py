@@ -5,6 +5,7 @@ evaluate, save. Which member of the family it is, the config's words say
 (`config.rl`, `rl/recipes.py`).
 """
 
+import contextlib
 import functools
 import json
 import pathlib
@@ -36,7 +37,12 @@ def train(config, workdir):
   Goes on from the newest checkpoint of `workdir`, if there is one; else from a
   cold start (`config.sft.steps`), another run (`config.checkpoint.start`), a
   published checkpoint or random parameters. Writes `result.json`.
+
+  Raises:
+    ValueError: a value of the config that does not fit; it is named.
   """
+  update.check_plan('rl', config.rollout.prompts, config.rl.minibatches,
+                    config.rl.microbatches)
   run = build.run(config, workdir)
   workdir = pathlib.Path(workdir)
   start = None
@@ -92,7 +98,10 @@ def fit(run: build.Run, folder, params) -> bool:
     if writer:
       writer.write(0, scores)
     session_lib.save(session, 0, state, batches, data, scores)
-  with session_lib.stop_requests() as asked, jax.transfer_guard('disallow'):
+  # Closed also where a step fails, or its save would be torn.
+  with (contextlib.closing(session.manager),
+        session_lib.stop_requests() as asked,
+        jax.transfer_guard('disallow')):
     while step < rl.steps:
       clock = [time.monotonic()]
       fetched = run.crossing.fetches
@@ -144,8 +153,6 @@ def fit(run: build.Run, folder, params) -> bool:
         session_lib.save(session, step, state, batches, data, evaluated)
       if stopping:
         break
-  checkpoint.wait(session.manager)
-  session.manager.close()
   if writer:
     writer.close()
   bar.close()

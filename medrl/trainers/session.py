@@ -64,6 +64,8 @@ def open_session(run: build.Run, folder, optim, updates: int) -> Session:
     updates: optimiser updates in the whole run.
   """
   config = run.config
+  # Before anything is compiled, so that what is wrong with them shows at once.
+  eval_records = build.evaluation_records(config)
   logging.info('%s: %s', folder, build.describe(run))
   trained, _ = state_lib.split(run.specs, config.model.freeze)
   tx = state_lib.optimizer(optim, updates, trained)
@@ -80,8 +82,7 @@ def open_session(run: build.Run, folder, optim, updates: int) -> Session:
       out_shardings=sharding.replicated(run.mesh))()
   return Session(run, pathlib.Path(folder), manager, tx,
                  state_lib.schedule(optim, updates), laid, weigh, weights,
-                 evals.evaluators(run, weights),
-                 build.evaluation_records(config), constants)
+                 evals.evaluators(run, weights), eval_records, constants)
 
 
 def policy(session: Session, state: state_lib.TrainState):

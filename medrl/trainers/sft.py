@@ -4,6 +4,7 @@ The step is RL's own with another loss: a demonstration is a rollout that was
 given rather than sampled. No reward is read.
 """
 
+import contextlib
 import functools
 import pathlib
 import time
@@ -45,6 +46,7 @@ def fit(run: build.Run, folder, initial):
     the final parameters, or None where it was asked to stop.
   """
   config = run.config.sft
+  update.check_plan('sft', config.prompts, 1, config.microbatches)
   folder = pathlib.Path(folder)
   session = session_lib.open_session(run, folder, config.optim, config.steps)
   batches = session_lib.pipeline(run, config.prompts, config.length)
@@ -60,7 +62,10 @@ def fit(run: build.Run, folder, initial):
   writer = session_lib.writer(session, step if restored else -1)
   bar = session_lib.progress(session, 'supervised', step, config.steps)
   every = run.config.eval.every
-  with session_lib.stop_requests() as asked, jax.transfer_guard('disallow'):
+  # Closed also where a step fails, or its save would be torn.
+  with (contextlib.closing(session.manager),
+        session_lib.stop_requests() as asked,
+        jax.transfer_guard('disallow')):
     # As in the loop, only where an evaluation has just looked.
     done = (bool(restored) and step % every == 0
             and _plateau(config, data, step))
@@ -98,7 +103,6 @@ def fit(run: build.Run, folder, initial):
     session_lib.checkpoint.wait(session.manager)
     # Also where it came in the last step: RL, which follows, would not know.
     stopped = asked()
-  session.manager.close()
   if writer:
     writer.close()
   bar.close()

@@ -156,15 +156,30 @@ def sft_loss(logps, entropy, mask):
                 'policy/entropy': Mean(jnp.sum(entropy), count)}, {}
 
 
+def check_plan(section: str, prompts: int, minibatches: int,
+               microbatches: int) -> None:
+  """Raises ValueError where the prompts of a step do not divide.
+
+  Args:
+    section: of the config, for the message.
+    prompts: a step.
+    minibatches: updates a pass.
+    microbatches: accumulated within an update.
+  """
+  parts = minibatches * microbatches
+  if min(minibatches, microbatches) < 1 or prompts % parts:
+    raise ValueError(
+        f'{section}.minibatches {minibatches} times {section}.microbatches '
+        f'{microbatches} does not divide the {prompts} prompts of a step; '
+        f'change one of them')
+
+
 def microbatched(tree, count: int):
   """[P, ...] -> [count, P / count, ...]; each takes every count-th row.
 
   So a row stays on the device that holds it.
   """
   def leaf(x):
-    if x.shape[0] % count:
-      raise ValueError(f'{count} micro-batches do not divide {x.shape[0]} '
-                       f'prompts')
     return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
   return jax.tree.map(leaf, tree)
 

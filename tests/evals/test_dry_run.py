@@ -1,6 +1,7 @@
 """What --dry_run prints and saves, and whether the work it foretells is true.
 """
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -18,7 +19,9 @@ import pytest
 from experiments import phantom
 from experiments import ultrasound
 from medrl import build
+from medrl import lookup
 from medrl import params as params_lib
+from medrl import sharding
 from medrl import types
 from medrl.evals import dry_run
 from medrl.media import image as image_lib
@@ -59,7 +62,7 @@ def test_phantom(tmp_path, capsys):
                    out)
   first, second = saved(tmp_path)
   for found, media in zip((first, second), record.images):
-    wanted = build.lookup.resolve(media.loader)(media.path, '', **media.options)
+    wanted = lookup.resolve(media.loader)(media.path, '', **media.options)
     np.testing.assert_array_equal(found, wanted)
   assert "{'sample': 1, 'old log-probs': 1, 'reference': 1, 'update': 3}" in out
   assert '127,840 parameters; ' in out and 'reference 0.2' in out
@@ -203,3 +206,40 @@ def test_flops_are_those_of_the_traced_program(size):
   future = prompt ** 2 / 2 + group * completion ** 2 / 2
   wanted = qwen2_5_vl.flops(config, prompt, completion, patches, group)
   assert counted - 4 * t.layers * t.hidden * future == wanted
+
+
+@pytest.mark.parametrize('freeze', [(), ('vision',)])
+def test_memory(tmp_path, freeze):
+  config = phantom.get_config('runlocal')
+  config.data.options.count = 4
+  config.model.freeze = freeze
+  config.model.compute_dtype = 'bfloat16'
+  config.rl.kl_weight = .1
+  run = build.run(config, tmp_path)
+  count = params_lib.count(run.specs)
+  frozen = params_lib.count(run.specs['vision']) if freeze else 0
+  tokens = config.rollout.prompts * (64 + config.rollout.group * 8)
+  # Toy: 2 layers, keys and values, 2 heads of 8, 2 bytes each.
+  assert build.memory(run) == {
+      'state': 16 * (count - frozen) + 2 * frozen, 'reference': 2 * count,
+      'sampling weights': 2 * count,
+      'keys and values': 2 * 2 * 2 * 8 * 2 * tokens}
+  assert f'{count:,} parameters' in build.describe(run)
+
+
+def test_memory_is_that_of_one_device(tmp_path):
+  config = phantom.get_config('runlocal')
+  config.data.options.count = 4
+  run = build.run(config, tmp_path)
+  whole = build.memory(run)
+  run = dataclasses.replace(run, mesh=jax.sharding.AbstractMesh(
+      (1, 2, 2), sharding.AXES))
+  config.sharding.kv_heads = ''
+  split = {'fsdp': 2, 'tensor': 2, '': 1}
+  share = sum(math.prod(s.shape) // math.prod(
+      {over: split[over] for over in map(config.sharding.get, s.axes)}.values())
+              for s in jax.tree.leaves(run.specs))
+  found = build.memory(run)
+  assert found['state'] == 16 * share < whole['state'] / 2
+  assert whole['sampling weights'] / 2 < found['sampling weights']
+  assert found['keys and values'] == whole['keys and values'] // 2

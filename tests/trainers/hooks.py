@@ -1,6 +1,6 @@
 """A reward for runs that are killed: it can hold a run where a test wants it.
 
-The environment names the moment: `MEDRL_HOLD=reward@5` holds the fifth group
+The environment names the moment: `MEDRL_HOLD=reward@5` holds the fifth answer
 that this process scores, `save@sft/2` the rename that ends the asynchronous
 save of step 2 in the folder `sft`. Not the config, which may not differ.
 """

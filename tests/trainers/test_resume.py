@@ -56,8 +56,8 @@ def test_killed_and_stopped(whole, tmp_path):
   mark.unlink()
   runs.finish(process, session.STOPPED)
   assert not (folder / 'metrics.jsonl').exists()
-  # Inside the scoring of step 2, which has four groups a step.
-  process, _ = held(folder, 'reward@6')
+  # Inside the scoring of step 2, which like every step has eight answers.
+  process, _ = held(folder, 'reward@10')
   runs.kill(process)
   assert not runs.survivors(process)
   # Inside the asynchronous save of step 2, while step 3 may be under way.
@@ -67,7 +67,7 @@ def test_killed_and_stopped(whole, tmp_path):
   assert not runs.survivors(process)
   assert not (folder / 'checkpoints/2').exists()
   # A terminal's Ctrl-C meets the workers too. Step 5 is none that is saved.
-  process, mark = held(folder, 'reward@18')
+  process, mark = held(folder, 'reward@34')
   os.killpg(process.pid, signal.SIGINT)
   mark.unlink()
   runs.finish(process, session.STOPPED)
