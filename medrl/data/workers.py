@@ -8,8 +8,12 @@ here (`pipeline`).
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import functools
+import gc
+from multiprocessing import queues
 from multiprocessing import resource_tracker
+from multiprocessing import util
 import os
+import queue
 import signal
 import sys
 import threading
@@ -102,6 +106,21 @@ def _start(parent: int, index: int, count: int) -> None:
     # that takes hold of a TPU would hang its host.
     sys.modules['jax'].config.update('jax_platforms', 'cpu')
   threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+  # Before a queue's own end, which has 10.
+  #util.Finalize(None, _take_back, exitpriority=20)
+
+
+def _take_back() -> None:
+  """Empties this worker's queues, which nobody reads any more, as it ends.
+
+  A process ends only once its queues are written out, and a pipe without a
+  reader is soon full: Grain would wait for 25 s and kill the worker.
+  """
+  for found in gc.get_objects():   # Grain hands none of them to `_start`
+    if isinstance(found, queues.Queue):
+      while found.qsize():
+        with contextlib.suppress(queue.Empty):   # the parent reads at its end
+          found.get(timeout=.1)
 
 
 def _end_with(parent: int) -> None:
