@@ -24,7 +24,8 @@ def get_config(arg=''):
 def jsonl(c, tasks):
   """Tasks of the derived question set, with a format-only cold start."""
   c.data.dataset = 'medrl.data.jsonl.records'
-  c.data.options = dict(file='derived_vqa/vqa.jsonl', tasks=tasks, limit=0)
+  c.data.options = dict(file='derived_vqa/vqa.jsonl', tasks=tasks, limit=0,
+                        validation=0.15, test=0.15, seed=0)
   c.processor.vocab = 512
   c.sft.demonstrate = 'medrl.data.demonstrations.format_only'
   c.sft.steps = 60

@@ -107,7 +107,7 @@ def _start(parent: int, index: int, count: int) -> None:
     sys.modules['jax'].config.update('jax_platforms', 'cpu')
   threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
   # Before a queue's own end, which has 10.
-  #util.Finalize(None, _take_back, exitpriority=20)
+  util.Finalize(None, _take_back, exitpriority=20)
 
 
 def _take_back() -> None:

@@ -196,24 +196,36 @@ def answer_with(run: build.Run, params, records):
   return answer_all(run, programs, weigh(params), records, key, zero)
 
 
-def scored_records(config) -> list[types.Record]:
+def scored_records(config, workdir) -> list[types.Record]:
   """The records that `evaluate` scores.
 
   Those of `config.data.split` where that is not 'train', else of
   `config.eval.split`, with `config.eval.options` in both cases; to score
-  training records, set `eval.split`. The data set's own options hold for
-  another `data.root` too: `medrl.data.jsonl` takes a tenth of a file for
-  'test' unless its options say `test=1` and `validation=0`, which scores all
-  of a file that is a test set.
+  training records, set `eval.split`.
+
+  Args:
+    config: the config.
+    workdir: of the run, whose own config says what root it was trained with.
+      Below another one nothing was trained on, so where a data set makes its
+      splits itself (options `validation` and `test`, as `medrl.data.jsonl`)
+      and 'test' is asked for, all its records are scored.
   """
   split = config.data.split
   if split == 'train':
     split = config.eval.split
-  return build.records(config, split, **config.eval.options)
+  options = config.eval.options.to_dict()
+  other = (pathlib.Path(config.data.root).resolve()
+           != _trained_root(config, pathlib.Path(workdir)).resolve())
+  if other and split == 'test' and {'validation', 'test'} <= set(
+      config.data.options):
+    logging.info('another data root than the run was trained with: all its '
+                 'records are scored')
+    options |= {'validation': 0., 'test': 1.}
+  return build.records(config, split, **options)
 
 
 def evaluate(config, workdir) -> dict:
-  """Scores a checkpoint of `workdir` on `scored_records(config)`.
+  """Scores a checkpoint of `workdir` on `scored_records`.
 
   Takes the step `config.checkpoint.step`, or the newest, and reads no training
   record. Writes `eval.json` (greedy: metric -> value, low, high, n, invalid),
@@ -233,7 +245,7 @@ def evaluate(config, workdir) -> dict:
                      f'as --config.processor.tokenizer')
   run = build.run(config, workdir)
   params, _ = load_policy(run, workdir / 'checkpoints', step)
-  records = scored_records(config)
+  records = scored_records(config, workdir)
   logging.info('scoring step %d on %d records', step, len(records))
   answered = answer_with(run, params, records)
   _, full = measure(run, answered)
@@ -247,6 +259,14 @@ def evaluate(config, workdir) -> dict:
     (workdir / 'eval.json').write_text(json.dumps(result, indent=2))
     logging.info('wrote %s', workdir / 'eval.json')
   return result
+
+
+def _trained_root(config, workdir: pathlib.Path) -> pathlib.Path:
+  """The data root in the run's own config; this one's where there is none."""
+  path = workdir / 'config.json'
+  if not path.exists():
+    return pathlib.Path(config.data.root)
+  return pathlib.Path(json.loads(path.read_text())['data']['root'])
 
 
 def _step(folder, step: int | None) -> int:

@@ -8,6 +8,7 @@ evaluate, save. Which member of the family it is, the config's words say
 import contextlib
 import functools
 import json
+import math
 import pathlib
 import time
 
@@ -99,7 +100,7 @@ def fit(run: build.Run, folder, params) -> bool:
       writer.write(0, scores)
     session_lib.save(session, 0, state, batches, data, scores)
   # Closed also where a step fails, or its save would be torn.
-  with (contextlib.closing(session.manager),
+  with (contextlib.closing(session.manager), contextlib.closing(batches),
         session_lib.stop_requests() as asked,
         jax.transfer_guard('disallow')):
     while step < rl.steps:
@@ -144,7 +145,8 @@ def fit(run: build.Run, folder, params) -> bool:
         line = writer.write(step, values | evaluated)
         writer.rollouts(step, rollout_rows(config.log.rollouts_per_step,
                                            examples, texts, scores))
-        bar.set_postfix(reward=f'{line["reward/total"]:.3f}',
+        # Where every reward of a step failed, it has no mean.
+        bar.set_postfix(reward=f'{line.get("reward/total", math.nan):.3f}',
                         length=f'{line["rollout/length"]:.0f}')
         bar.update()
       last = step == rl.steps
@@ -283,7 +285,9 @@ def reward_metrics(scores: list[types.Score]) -> dict[str, metrics.Mean]:
             for name, values in score.parts.items()}
     rows['reward/unparsed'] = metrics.Mean(
         sum(not p for p in score.parsed), size)
-    rows['reward/errors'] = metrics.Mean(score.errors, 1 / len(scores))
+    # A number, not a mean: all weights together, of all processes, are 1.
+    rows['reward/errors'] = metrics.Mean(
+        score.errors, 1 / len(scores) / jax.process_count())
     for name, mean in rows.items():
       out[name] = metrics.merge(out[name], mean) if name in out else mean
   return session_lib.host_means(out)

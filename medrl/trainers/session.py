@@ -3,6 +3,7 @@
 Functions that a loop calls in plain sight; no loop of its own and no hooks.
 """
 
+import collections
 from collections.abc import Iterator
 import contextlib
 import dataclasses
@@ -191,17 +192,20 @@ def evaluate(session: Session, params) -> dict[str, float]:
 
 
 def data_metrics(batches, batch: types.Batch) -> dict[str, Any]:
-  """What the pipeline tells of the batch it just gave."""
+  """What the pipelines tell of the batch they just gave, over all processes."""
   mask = np.asarray(batch.mask)
-  out = {'data/padding_prompt': metrics.Mean((~mask).sum(), mask.size),
-         'data/bucket_prompt': mask.shape[1], 'data/seen': batches.seen}
+  means = {'data/padding_prompt': metrics.Mean((~mask).sum(), mask.size)}
+  # One bucket for all processes.
+  shared = {'data/bucket_prompt': mask.shape[1]}
   for patches in batch.media.values():
     empty = patches.window == 0
-    out['data/padding_patches'] = metrics.Mean(empty.sum(), empty.size)
-    out['data/bucket_patches'] = empty.shape[1]
-  for reason, count in batches.counts.items():
-    out[f'data/bad/{reason}'] = count
-  return out
+    means['data/padding_patches'] = metrics.Mean(empty.sum(), empty.size)
+    shared['data/bucket_patches'] = empty.shape[1]
+  counts = collections.Counter()
+  for part in sharding.gather_json([{'data/seen': batches.seen} | {
+      f'data/bad/{reason}': n for reason, n in batches.counts.items()}]):
+    counts.update(part)
+  return host_means(means) | shared | counts
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ def fit(run: build.Run, folder, initial):
   bar = session_lib.progress(session, 'supervised', step, config.steps)
   every = run.config.eval.every
   # Closed also where a step fails, or its save would be torn.
-  with (contextlib.closing(session.manager),
+  with (contextlib.closing(session.manager), contextlib.closing(batches),
         session_lib.stop_requests() as asked,
         jax.transfer_guard('disallow')):
     # As in the loop, only where an evaluation has just looked.

@@ -238,7 +238,7 @@ def apply(state: state_lib.TrainState, grads, tx, rate):
   Returns:
     the state and metrics.
   """
-  norm = optax.global_norm(grads)
+  norm = optax.tree.norm(grads)
   sound = jnp.isfinite(norm)
   safe = jax.tree.map(lambda g: jnp.where(sound, g, 0.), grads)
   updates, opt_state = tx.update(safe, state.opt_state, state.trained)
@@ -249,8 +249,8 @@ def apply(state: state_lib.TrainState, grads, tx, rate):
   values = {
       'optim/grad_norm': norm,
       'optim/learning_rate': rate(adam.count),
-      'optim/update_norm': jnp.where(sound, optax.global_norm(updates), 0.),
-      'optim/param_norm': optax.global_norm(trained),
+      'optim/update_norm': jnp.where(sound, optax.tree.norm(updates), 0.),
+      'optim/param_norm': optax.tree.norm(trained),
       'optim/skipped': 1. - sound,
   }
   state = state.replace(trained=trained,

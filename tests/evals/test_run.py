@@ -61,7 +61,7 @@ def test_split(asked, scored):
   config = small_run.config()
   for part, split in asked.items():
     config[part].split = split
-  found = [r.id for r in evals.scored_records(config)]
+  found = [r.id for r in evals.scored_records(config, 'nowhere')]
   assert found == [r.id for r in build.records(config, scored, count=6)]
 
 
@@ -77,7 +77,7 @@ def test_files(workdir):
   path = workdir / 'answers.jsonl'
   assert stat.S_IMODE(path.stat().st_mode) == 0o600
   rows = [json.loads(line) for line in path.read_text().splitlines()]
-  records = evals.scored_records(build_config(workdir))
+  records = evals.scored_records(build_config(workdir), workdir)
   assert [r['record'] for r in rows] == [
       evals.anonymous(r.source, r.id) for r in records]
   for record in records:
@@ -148,22 +148,24 @@ def test_films_may_lie_in_the_study_s_folder(tmp_path):
   films(tmp_path / 'pneumoniamnist/mine.npz', ['test'])
   config = chest.get_config('runlocal')
   config.data.root, config.data.split = str(tmp_path), 'test'
-  assert len(evals.scored_records(config)) == 5
+  assert len(evals.scored_records(config, tmp_path)) == 5
 
 
-@pytest.mark.parametrize('options, count', [
-    ({}, 13), ({'validation': 0., 'test': 1.}, 100)])
-def test_a_file_is_split_as_its_options_say(tmp_path, options, count):
+@pytest.mark.parametrize('trained, split, whole', [
+    ('', 'test', False), ('elsewhere', 'test', True),
+    ('elsewhere', 'validation', False)])
+def test_all_of_another_root_is_scored(tmp_path, trained, split, whole):
   lines = [json.dumps(dict(
       id=str(i), images=[], question='?', answer='A', answer_type='choice',
       options={'A': 'x', 'B': 'y'}, task='busi_class')) for i in range(100)]
   (tmp_path / 'derived_vqa').mkdir()
   (tmp_path / 'derived_vqa/vqa.jsonl').write_text('\n'.join(lines))
   config = ultrasound.get_config()
-  config.data.root, config.data.split = str(tmp_path), 'test'
-  with config.unlocked():
-    config.data.options.update(options)
-  assert len(evals.scored_records(config)) == count
+  config.data.root = str(tmp_path / trained)
+  (tmp_path / 'config.json').write_text(config.to_json_best_effort())
+  config.data.root, config.data.split = str(tmp_path), split
+  count = len(evals.scored_records(config, tmp_path))
+  assert count == 100 if whole else 5 < count < 30   # 15 of 100, by hash
 
 
 @pytest.mark.parametrize('change, message', [

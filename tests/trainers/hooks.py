@@ -2,7 +2,8 @@
 
 The environment names the moment: `MEDRL_HOLD=reward@5` holds the fifth answer
 that this process scores, `save@sft/2` the rename that ends the asynchronous
-save of step 2 in the folder `sft`. Not the config, which may not differ.
+save of step 2 in the folder `sft`, `save@sft` that of whatever step comes
+first. Not the config, which may not differ.
 """
 
 import itertools
@@ -21,8 +22,8 @@ def demonstrations(records, seed):
   return records
 
 
-def _hold(moment: str) -> None:
-  if moment == os.environ.get('MEDRL_HOLD'):
+def _hold(*moments: str) -> None:
+  if os.environ.get('MEDRL_HOLD') in moments:
     mark = pathlib.Path(os.environ['MEDRL_HOLD_MARK'])
     mark.touch()
     while mark.exists():   # until the test removes it, or kills
@@ -41,8 +42,9 @@ def _slow(rename):
   """`rename` that may be held where Orbax ends the save of a step."""
   def held(source, target, *rest, **options):
     if '.orbax-checkpoint-tmp' in pathlib.Path(source).name:
-      folder, _, step = pathlib.Path(target).parts[-3:]
-      _hold(f'save@{folder}/{step}')
+      folder, below, step = pathlib.Path(target).parts[-3:]
+      if below == 'checkpoints':
+        _hold(f'save@{folder}/{step}', f'save@{folder}')
     return rename(source, target, *rest, **options)
   return held
 

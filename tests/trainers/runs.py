@@ -12,18 +12,17 @@ import subprocess
 import sys
 import time
 
+from tests import conftest
+
 ROOT = pathlib.Path(__file__).parents[2]
 STUDY = pathlib.Path(__file__).with_name('study.py')
 TIMEOUT = 240   # seconds after which a run counts as hung
 
 
 def environment(devices: int = 1, **more) -> dict[str, str]:
-  """Of a CPU run with so many fake devices.
-
-  Unoptimised code halves the time to compile, which is most of a toy run's.
-  """
+  """Of a CPU run with so many fake devices."""
   return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT),
-          'XLA_FLAGS': '--xla_backend_optimization_level=0 '
+          'XLA_FLAGS': f'{conftest.QUICK} '
                        f'--xla_force_host_platform_device_count={devices}',
           **more}
 
@@ -109,11 +108,17 @@ def end(process) -> None:
   process.wait()
 
 
+def lines(path) -> list[str]:
+  """The lines of a file, none where it is not there."""
+  path = pathlib.Path(path)
+  return path.read_text().splitlines() if path.exists() else []
+
+
 def logged(folder) -> dict[str, list]:
   """All lines of a run's logs, cold start included, without times."""
   found = {}
   for name in ('sft/metrics', 'metrics', 'rollouts'):
-    lines = (pathlib.Path(folder) / f'{name}.jsonl').read_text().splitlines()
     found[name] = [{k: v for k, v in json.loads(line).items()
-                    if not k.startswith('time/')} for line in lines]
+                    if not k.startswith('time/')}
+                   for line in lines(pathlib.Path(folder) / f'{name}.jsonl')]
   return found

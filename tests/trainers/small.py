@@ -7,6 +7,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments import base
 from medrl import metrics
@@ -66,7 +67,22 @@ def records(root, split, *, count, poison):
 def spread(record, text):
   """Differs within nearly every group; beyond float32 for the poisoned."""
   value = (sum(text.encode()) % 7) / 7
-  return (value - 0.5) * 6e38 if record.meta['poison'] else value
+  return (value - 0.5) * 6e38 if record.meta.get('poison') else value
+
+
+@lift.per_completion
+def guarded(record, text):
+  """1 where an implicit transfer fails, as it must within the loop."""
+  del record
+  try:
+    jnp.add(np.ones(3, np.float32), np.float32(len(text)))
+  except jax.errors.JaxRuntimeError:
+    return 1.
+  return 0.
+
+
+def broken(record, completions, context):
+  raise RuntimeError(f'no score for {SUBJECT}')
 
 
 seen = []   # (largest |ratio - 1|, clipped tokens) of each update

@@ -19,8 +19,9 @@ from medrl.trainers import grpo
 from tests.trainers import small
 
 
-def parameters(folder, step):
-  return checkpoint.restore_params(folder / 'checkpoints', step)
+PLAIN = {'data__options__poison': 2, 'rewards': {
+    name: {'fn': f'tests.trainers.small.{name}', 'weight': 1.}
+    for name in ('spread', 'guarded')}}
 
 
 def everything(folder, step):
@@ -40,7 +41,7 @@ def same(a, b) -> bool:
 def plain(tmp_path_factory):
   """Three on-policy steps, of which a record spoils the first or second."""
   folder = tmp_path_factory.mktemp('plain')
-  return folder, small.train(folder, data__options__poison=2)
+  return folder, small.train(folder, **PLAIN)
 
 
 @pytest.fixture(scope='module')
@@ -112,6 +113,10 @@ def test_ac8_two_fetches_a_step_and_the_share_of_padding(plain):
     assert 0 <= plain[1][step]['data/padding_patches'] < 1
 
 
+def test_ac8_the_loop_refuses_implicit_transfers(plain):
+  assert [plain[1][s]['reward/part/guarded'] for s in (1, 2, 3)] == [1] * 3
+
+
 def test_rollouts_are_private_and_name_no_patient(plain):
   folder, lines = plain
   path = folder / 'rollouts.jsonl'
@@ -135,6 +140,8 @@ def test_result_and_reference(plain):
   assert not any('kl' in name for name in lines[1])
 
 
+# Orbax leaves the reads that were under way behind when one has failed.
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_ac9_a_truncated_checkpoint_falls_back_with_a_warning(
     plain, tmp_path, caplog):
   folder = tmp_path / 'run'
@@ -143,15 +150,15 @@ def test_ac9_a_truncated_checkpoint_falls_back_with_a_warning(
   largest = max(state.rglob('d/*'), key=lambda p: p.stat().st_size)
   with open(largest, 'r+b') as file:
     file.truncate(largest.stat().st_size // 2)
-  lines = small.train(folder, data__options__poison=2, rl__steps=4)
+  lines = small.train(folder, rl__steps=4, **PLAIN)
   warnings = [r.getMessage() for r in caplog.records if r.levelname == 'WARNING']
   assert any('step 3' in w and 'does not restore' in w for w in warnings)
   assert 'Going on from checkpoint step 2.' in warnings
   assert sorted(lines) == [0, 1, 2, 3, 4]
   # The third step again, on the same records and with the same draws.
-  plain_time = {k: v for k, v in plain[1][3].items()
-                if k.split('/')[0] not in ('time', 'eval')}
-  assert plain_time.items() <= lines[3].items()
+  values = {k: v for k, v in plain[1][3].items()
+            if k.split('/')[0] not in ('time', 'eval')}
+  assert values.items() <= lines[3].items()
 
 
 def test_the_reference_is_kept_once_and_restored(anchored):
@@ -181,6 +188,14 @@ def test_what_is_frozen_never_moves_and_has_no_moments(anchored):
 def test_rollouts_are_off_where_the_config_says_so(anchored):
   assert not (anchored[0] / 'rollouts.jsonl').exists()
   assert (anchored[0] / 'metrics.jsonl').exists()
+
+
+def test_a_step_whose_rewards_all_fail_teaches_nothing(tmp_path, caplog):
+  rewards = {'broken': {'fn': 'tests.trainers.small.broken', 'weight': 1.}}
+  lines = small.train(tmp_path, rl__steps=1, rewards=rewards)
+  assert lines[1]['reward/errors'] == 4 and 'reward/total' not in lines[1]
+  assert lines[1]['optim/grad_norm'] == lines[1]['optim/update_norm'] == 0
+  assert small.SUBJECT not in caplog.text
 
 
 @pytest.mark.parametrize('changed, says', [

@@ -30,20 +30,21 @@ def beside(whole, folder):
   return folder
 
 
-def check(folder, whole):
+def check(folder, whole, cold=3, steps=6):
   """Each step once, and every value the same."""
   found, expected = runs.logged(folder), runs.logged(whole)
-  assert [r['step'] for r in found['metrics']] == list(range(7))
-  assert [r['step'] for r in found['sft/metrics']] == [1, 2, 3]
+  assert [r['step'] for r in found['metrics']] == list(range(steps + 1))
+  assert [r['step'] for r in found['sft/metrics']] == [*range(1, cold + 1)]
   for name, rows in expected.items():
     assert found[name] == rows, name
 
 
-def held(folder, moment):
+def held(folder, moment, *flags):
   """Starts the run, waits until it is at the moment, and says which file lets
   it go on."""
   mark = folder.with_name(moment.replace('/', ' '))
-  process = runs.train(folder, MEDRL_HOLD=moment, MEDRL_HOLD_MARK=str(mark))
+  process = runs.train(folder, *flags, MEDRL_HOLD=moment,
+                       MEDRL_HOLD_MARK=str(mark))
   runs.wait_for(process, mark)
   return process, mark
 
@@ -78,23 +79,33 @@ def test_killed_and_stopped(whole, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('seed', [0])
-def test_ten_kills(whole, tmp_path, seed):
-  """At moments drawn uniformly over the time that a whole run takes."""
+def test_ten_kills(tmp_path):
+  """Eight at moments drawn uniformly over the time that a whole run takes, one
+  inside a save and one inside scoring."""
+  longer = ('--config.sft.steps=20', '--config.rl.steps=30')
+  whole = tmp_path / 'whole/run'
+  runs.finish(runs.train(whole, *longer))   # fills the compile cache
   folder = beside(whole, tmp_path / 'run')
-  draw = random.Random(seed)
-  kills, process = 0, None
   clock = time.monotonic()
-  runs.finish(runs.train(beside(whole, tmp_path / 'timed')))
+  runs.finish(runs.train(beside(whole, tmp_path / 'timed'), *longer))
   span = time.monotonic() - clock
-  while kills < 10:
-    process = runs.train(folder)
-    time.sleep(draw.uniform(0, span))
-    kills += process.poll() is None
+  draw = random.Random(0)
+  at = []
+  while len(at) < 10:
+    forced = {3: 'reward@3', 7: 'save@run'}.get(len(at))
+    if forced:
+      process, _ = held(folder, forced, *longer)
+    else:
+      process = runs.train(folder, *longer)
+      time.sleep(draw.uniform(0, span))
+    if process.poll() is None:   # else it had come to its end
+      at.append([len(runs.lines(folder / name)) for name in
+                 ('sft/metrics.jsonl', 'metrics.jsonl')])
     runs.kill(process)
     assert not runs.survivors(process)
-  runs.finish(runs.train(folder))
-  check(folder, whole)
+  print(f'lines logged when it was killed: {at}, within {span:.0f} s each')
+  runs.finish(runs.train(folder, *longer))
+  check(folder, whole, 20, 30)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
