@@ -18,6 +18,8 @@ def get_config(arg=''):
   c.sft.length = 40
   c.rollout.length = 40
   c.rl.steps = 200
+  c.rl.optim.learning_rate = 3e-4
+  c.rl.optim.schedule = 'cosine'
   c.checkpoint.metric = 'eval/heldout_greedy/mean_iou'
   if switch['runlocal']:
     base.runlocal(c)

@@ -26,7 +26,9 @@ def get_config(arg=''):
   c.sft.steps = 60
   c.sft.length = 16
   c.rollout.length = 14
-  c.rl.steps = 250
+  c.rl.steps = 200
+  c.rl.optim.learning_rate = 3e-4
+  c.rl.optim.schedule = 'cosine'
   c.eval.split = 'validation'
   c.eval.options = dict(balance=False)
   c.checkpoint.metric = 'eval/heldout_greedy/balanced_accuracy'

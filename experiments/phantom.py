@@ -15,17 +15,18 @@ def get_config(arg=''):
   switch = common.parse_arg(arg, runlocal=False)
   c = base.get_config()
   c.data.options = dict(
-      seed=0, count=4096, demonstration_error=0.65, trace=True,
+      seed=0, count=4096, demonstration_error=0.75, trace=True,
       permute=False,
       tasks=('present', 'side', 'organ', 'count', 'diameter', 'box'))
   c.data.buckets = ((64, 64),)
   c.processor.vocab = 512
-  c.sft.steps = 250
+  c.sft.steps = 300
   c.sft.optim.schedule = 'cosine'
   c.sft.length = 36
   c.rollout.length = 36
   c.rl.steps = 150
-  c.rl.optim.learning_rate = 3e-4
+  c.rl.optim.learning_rate = 5e-4
+  c.rl.optim.schedule = 'cosine'
   c.eval.options = dict(count=384, demonstration_error=0.)
   if switch['runlocal']:
     base.runlocal(c)

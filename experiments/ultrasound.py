@@ -14,7 +14,9 @@ def get_config(arg=''):
   jsonl(c, ('busi_class',))
   c.processor.max_pixels = 112 * 112
   c.data.buckets = ((72, 64),)
-  c.rl.steps = 250
+  c.rl.steps = 200
+  c.rl.optim.learning_rate = 3e-4
+  c.rl.optim.schedule = 'cosine'
   c.checkpoint.metric = 'eval/heldout_greedy/balanced_accuracy'
   if switch['runlocal']:
     base.runlocal(c)

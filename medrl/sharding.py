@@ -109,9 +109,12 @@ class Crossing:
     """Host rows of this process -> global arrays split by row."""
     self.ups += 1
     target = batch(self.mesh)
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(target, np.asarray(x)),
-        tree)
+    # Over several processes jax does not count it as explicit.
+    with jax.transfer_guard_host_to_device('allow'):
+      return jax.tree.map(
+          lambda x: jax.make_array_from_process_local_data(target,
+                                                           np.asarray(x)),
+          tree)
 
   def fetch(self, tree):
     """Device arrays -> NumPy, each process its own rows; replicated ones whole.
@@ -138,10 +141,11 @@ def gather_json(items: list) -> list:
   if jax.process_count() == 1:
     return items
   mine = np.frombuffer(json.dumps(items).encode(), np.uint8)
-  sizes = multihost_utils.process_allgather(np.int32(len(mine))).reshape(-1)
-  padded = np.zeros(sizes.max(), np.uint8)
-  padded[:len(mine)] = mine
-  rows = multihost_utils.process_allgather(padded)
+  with jax.transfer_guard('allow'):   # it is host values that travel
+    sizes = multihost_utils.process_allgather(np.int32(len(mine))).reshape(-1)
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[:len(mine)] = mine
+    rows = multihost_utils.process_allgather(padded)
   rows = rows.reshape(len(sizes), -1)
   return [item for row, size in zip(rows, sizes)
           for item in json.loads(row[:size].tobytes())]

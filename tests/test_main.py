@@ -28,8 +28,9 @@ def command(*arguments) -> str:
 
 
 @pytest.mark.parametrize('flag, says', [
-    ('--config.rl.clip_hihg=0.3', "ValueError: unknown config key "
-     "'rl.clip_hihg'; did you mean 'rl.clip_high' or 'rl.clip_low'"),
+    ('--config.rl.clip_hihg=0.3',
+     "ValueError: unknown config key 'rl.clip_hihg'; did you mean "
+     "'rl.clip_high' or 'rl.clip_low'"),
     ('--config.stpes=3', "ValueError: unknown config key 'stpes'; ")])
 def test_ac9_an_unknown_config_key_ends_in_one_line(tmp_path, flag, says):
   last = command('--config=experiments/phantom.py:runlocal', flag,
@@ -57,7 +58,7 @@ BAD = {
     'torn': {'id': 'torn', 'images': ['torn.jpg']},
     'long': {'id': 'long', 'images': ['0.jpg'],
              'question': 'Is there a fracture, or a shadow like one? ' * 20},
-    # Cutting the text would do for this one; nothing is ever cut.
+    # Too long by its images, which are never cut either.
     'large': {'id': 'large', 'images': [f'{i}.jpg' for i in range(6)]}}
 OPTION = {'id': 'wrong', 'images': ['0.jpg'], 'answer': 'D',
           'answer_type': 'choice', 'options': {'A': 'left', 'B': 'right'}}
@@ -84,7 +85,7 @@ def test_ac9_a_bad_record_is_named_and_the_last_save_is_whole(
   data = tmp_path / 'data'
   data.mkdir()
   with pytest.raises(ValueError, match=says):
-    small.train(tmp_path / 'run', **settings(data, [BAD[name]] * 1))
+    small.train(tmp_path / 'run', **settings(data, [BAD[name]]))
   there = sorted(p.name for p in (tmp_path / 'run' / 'checkpoints').iterdir())
   assert there == ['0']
 

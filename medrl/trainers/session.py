@@ -75,7 +75,8 @@ def open_session(run: build.Run, folder, optim, updates: int) -> Session:
   weigh, weights = evals.sampling_weights(
       run, params_lib.abstract(run.specs))
   manager = checkpoint.open_manager(
-      pathlib.Path(folder) / 'checkpoints', keep_last=config.checkpoint.keep_last,
+      pathlib.Path(folder) / 'checkpoints',
+      keep_last=config.checkpoint.keep_last,
       keep_best=config.checkpoint.keep_best,
       best_metric=config.checkpoint.metric)
   constants = jax.jit(
@@ -120,8 +121,8 @@ def restore(session: Session, batches):
     return None
   step, state, data = found
   if data['frozen']:
-    frozen = checkpoint.restore_frozen(session.folder / 'checkpoints', wanted.frozen,
-                                       data['frozen'])
+    frozen = checkpoint.restore_frozen(session.folder / 'checkpoints',
+                                       wanted.frozen, data['frozen'])
     state = state.replace(frozen=frozen)
   batches.restore(data['batches'])
   logging.info('going on from step %d in %s', step, session.folder)
@@ -205,7 +206,7 @@ def data_metrics(batches, batch: types.Batch) -> dict[str, Any]:
   for part in sharding.gather_json([{'data/seen': batches.seen} | {
       f'data/bad/{reason}': n for reason, n in batches.counts.items()}]):
     counts.update(part)
-  return host_means(means) | shared | counts
+  return host_means(means) | shared | dict(counts)
 
 
 @contextlib.contextmanager

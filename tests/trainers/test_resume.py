@@ -80,32 +80,35 @@ def test_killed_and_stopped(whole, tmp_path):
 
 @pytest.mark.slow
 def test_ten_kills(tmp_path):
-  """Eight at moments drawn uniformly over the time that a whole run takes, one
-  inside a save and one inside scoring."""
-  longer = ('--config.sft.steps=20', '--config.rl.steps=30')
+  """Eight at moments drawn uniformly over half the time of a whole run, so
+  that the run needs most of them; one inside scoring, one inside a save."""
+  longer = ('--config.sft.steps=80', '--config.rl.steps=120')
   whole = tmp_path / 'whole/run'
   runs.finish(runs.train(whole, *longer))   # fills the compile cache
-  folder = beside(whole, tmp_path / 'run')
   clock = time.monotonic()
   runs.finish(runs.train(beside(whole, tmp_path / 'timed'), *longer))
-  span = time.monotonic() - clock
+  half = (time.monotonic() - clock) / 2
   draw = random.Random(0)
-  at = []
+  folders, at = [beside(whole, tmp_path / '0/run')], []
   while len(at) < 10:
-    forced = {3: 'reward@3', 7: 'save@run'}.get(len(at))
-    if forced:
-      process, _ = held(folder, forced, *longer)
+    folder = folders[-1]
+    moment = {3: 'reward@3', 7: 'save@run'}.get(len(at))
+    if moment:
+      process, _ = held(folder, moment, *longer)
     else:
       process = runs.train(folder, *longer)
-      time.sleep(draw.uniform(0, span))
-    if process.poll() is None:   # else it had come to its end
+      time.sleep(draw.uniform(0, half))
+    if process.poll() is None:
       at.append([len(runs.lines(folder / name)) for name in
                  ('sft/metrics.jsonl', 'metrics.jsonl')])
+    else:   # at its end before it was killed
+      folders.append(beside(whole, tmp_path / f'{len(folders)}/run'))
     runs.kill(process)
     assert not runs.survivors(process)
-  print(f'lines logged when it was killed: {at}, within {span:.0f} s each')
   runs.finish(runs.train(folder, *longer))
-  check(folder, whole, 20, 30)
+  print(f'lines logged at each kill: {at}, within {half:.0f} s')
+  for folder in folders:
+    check(folder, whole, 80, 120)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

@@ -1,0 +1,134 @@
+"""Several processes of `jax.distributed` do what one does."""
+
+import json
+import pathlib
+import signal
+import socket
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import base
+from medrl import sharding
+from medrl.models import qwen2_5_vl
+from medrl.rl import logps
+from medrl.trainers import session
+from medrl.trainers import state as state_lib
+from medrl.trainers import update
+from tests.oracles import toy
+from tests.trainers import runs
+from tests.trainers import test_update
+
+ROOT = pathlib.Path(__file__).parents[2]
+COUNT = 2
+
+
+def free_port() -> int:
+  with socket.socket() as found:
+    found.bind(('localhost', 0))
+    return found.getsockname()[1]
+
+
+def replay(port: int, process: int) -> None:
+  """Three updates on recorded tokens over all devices; prints the losses.
+
+  Parameters are split over the processes, and each has its share of the rows.
+  """
+  if port:
+    jax.distributed.initialize(f'localhost:{port}', COUNT, process)
+  base_config = base.get_config()
+  mesh = sharding.make_mesh(data=1, fsdp=2, tensor=2)
+  rules, optim = dict(base_config.sharding), base_config.rl.optim
+  specs = qwen2_5_vl.specs(test_update.CONFIG)
+  tx = state_lib.optimizer(optim, 3, specs)
+  laid = state_lib.shardings(mesh, specs, rules, (), tx)
+  params = jax.tree.map(
+      lambda x, s: jax.make_array_from_callback(x.shape, s, lambda i: x[i]),
+      toy.params(0, test_update.CONFIG), laid.trained)
+  state = state_lib.create(params, 0, (), tx, laid, np.float32)
+  scorer = update.Scorer(qwen2_5_vl, test_update.CONFIG, np.float32, 64,
+                         (toy.IMAGE,), logps.token_logps)
+  crossing = sharding.Crossing(mesh)
+  rows = test_update.train_batch()
+  share = 8 // jax.process_count()
+  mine = slice(share * jax.process_index(), share * (jax.process_index() + 1))
+  batch = crossing.up(jax.tree.map(lambda x: x[mine], rows))
+
+  def loss(trained, frozen, part):
+    found = update.policy_logps(scorer, trained, part.rollout)
+    return update.rl_loss(test_update.WORDS, *found, part)
+
+  @jax.jit
+  def step(state, batch):
+    state, out = update.step(state, batch, loss, tx,
+                             state_lib.schedule(optim, 3), (1, 1, 2))
+    return jax.lax.with_sharding_constraint(state, laid), out
+
+  losses = []
+  with jax.default_matmul_precision('highest'):
+    for _ in range(3):
+      state, out = step(state, batch)
+      out = crossing.fetch(out)
+      losses.append([float(out['loss/total'].total / out['loss/total'].weight),
+                     float(out['optim/grad_norm'])])
+  print(json.dumps(losses))
+
+
+def test_ac11_two_processes_replay_the_losses_of_one(tmp_path):
+  code = 'from tests.trainers import test_processes as t; t.replay'
+  port = free_port()
+  one = runs.start(tmp_path / 'one', '-c', f'{code}(0, 0)', devices=4)
+  two = [runs.start(tmp_path / f'two{i}', '-c', f'{code}({port}, {i})',
+                    devices=2) for i in range(COUNT)]
+  want, *found = [json.loads(runs.finish(p).splitlines()[-1])
+                  for p in (one, *two)]
+  assert len({loss for loss, _ in want}) == 3
+  for got in found:
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def together(folder, *flags, envs=({}, {})):
+  """Starts the two processes of one run, two devices each."""
+  port = free_port()
+  return [runs.train(folder, *flags, f'--coordinator=localhost:{port}',
+                     f'--processes={COUNT}', f'--process={i}', devices=2,
+                     **envs[i]) for i in range(COUNT)]
+
+
+def close(found, want):
+  """Rows of a log, equal but for rounding; a number's name is in the error."""
+  assert len(found) == len(want)
+  for got, row in zip(found, want):
+    assert got.keys() == row.keys()
+    for name, value in row.items():
+      if isinstance(value, float):
+        assert got[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+      else:
+        assert got[name] == value, name
+
+
+def test_a_run_of_two_processes(tmp_path):
+  """Equals that of one on as many devices, though one is stopped and both go
+  on. All records are one, as each process reads its own share of them."""
+  flags = ('--config.data.dataset=tests.trainers.hooks.copies',
+           '--config.data.workers=0', '--config.rl.steps=4',
+           '--config.mesh.fsdp=2')
+  alone = runs.train(tmp_path / 'one/run', *flags, devices=4)
+  runs.finish(alone)
+  folder, mark = tmp_path / 'two/run', tmp_path / 'mark'
+  hold = {'MEDRL_HOLD': 'reward@9', 'MEDRL_HOLD_MARK': str(mark)}
+  pair = together(folder, *flags, envs=({}, hold))
+  runs.wait_for(pair[1], mark)
+  pair[1].send_signal(signal.SIGTERM)   # one alone, and all must agree
+  mark.unlink()
+  for process in pair:
+    runs.finish(process, session.STOPPED)
+  outputs = [runs.finish(p) for p in together(folder, *flags)]
+  assert 'going on from step 3' in outputs[0]
+  assert ['accuracy_after_rl' in o for o in outputs] == [True, False]
+  want, found = runs.logged(tmp_path / 'one/run'), runs.logged(folder)
+  assert [r['step'] for r in found['metrics']] == [0, 1, 2, 3, 4]
+  for name in ('sft/metrics', 'metrics'):
+    close(found[name], want[name])
