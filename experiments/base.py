@@ -69,7 +69,6 @@ def get_config(arg=''):
       kl='medrl.rl.kl.k3',
       kl_weight=0.0,       # 0: no reference is held at all
       vocab_chunk=8192,    # ids whose logits exist at a time
-      shuffle_rewards=False,   # control: rewards of another prompt's group
   ))
   c.rl.optim = optim(1e-4)
   c.sft = ml_collections.ConfigDict(dict(

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/setup.sh
 setup requirements.txt tests/requirements.txt
-# Two processes, as many as the smallest machine has cores; each with one
-# thread, so that they do not fight.
+# Two processes, as many as the smallest machine has cores: compiling, which
+# most of the time goes to, uses one each.
 export JAX_PLATFORMS=cpu
-exec python -m pytest -q "$@"
+exec python -m pytest -q -n 2 --dist loadfile "$@"

@@ -3,6 +3,7 @@
   python -m medrl.main --config=experiments/x.py --workdir=runs/x
 """
 
+import functools
 import json
 import logging
 import os
@@ -63,10 +64,13 @@ def join():
       round.
   """
   place = (_PROCESSES.value, _PROCESS.value)
+  # A process that failed waits so long for the others, which wait for it.
+  start = functools.partial(jax.distributed.initialize,
+                            shutdown_timeout_seconds=30)
   if _COORDINATOR.value == 'auto':
-    jax.distributed.initialize()
+    start()
   elif _COORDINATOR.value and None not in place:
-    jax.distributed.initialize(_COORDINATOR.value, *place)
+    start(_COORDINATOR.value, *place)
   elif _COORDINATOR.value or place != (None, None):
     raise ValueError(
         f'--coordinator={_COORDINATOR.value} --processes={place[0]} '

@@ -124,7 +124,14 @@ def restore(session: Session, batches):
     frozen = checkpoint.restore_frozen(session.folder / 'checkpoints',
                                        wanted.frozen, data['frozen'])
     state = state.replace(frozen=frozen)
-  batches.restore(data['batches'])
+  places = data['batches']
+  if len(places) != jax.process_count():
+    raise ValueError(
+        f'step {step} in {session.folder} was saved by {len(places)} '
+        f'processes, which shared the records; this run has '
+        f'{jax.process_count()}. Start it with as many, or a new run with '
+        f'config.checkpoint.start={session.run.workdir}')
+  batches.restore(places[jax.process_index()])
   logging.info('going on from step %d in %s', step, session.folder)
   return state, data
 
@@ -157,7 +164,8 @@ def save(session: Session, step: int, state: state_lib.TrainState, batches,
     data: json-able, handed back by `restore`.
     scores: metrics that may name this step the best, or {}.
   """
-  data = {**data, 'batches': batches.state()}
+  # Each process has its own place in its own share of the records.
+  data = {**data, 'batches': sharding.gather_json([batches.state()])}
   checkpoint.save(session.manager, step, state.replace(frozen={}), data, scores)
 
 

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from tests import conftest
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -122,3 +124,14 @@ def logged(folder) -> dict[str, list]:
                     if not k.startswith('time/')}
                    for line in lines(pathlib.Path(folder) / f'{name}.jsonl')]
   return found
+
+
+def close(found, want, relative: float) -> None:
+  """Asserts that rows are equal but for rounding, naming what is not."""
+  assert len(found) == len(want)
+  for got, row in zip(found, want):
+    assert got.keys() == row.keys()
+    for name, value in row.items():
+      if isinstance(value, float):
+        value = pytest.approx(value, rel=relative, abs=1e-6)
+      assert got[name] == value, (row['step'], name)

@@ -19,6 +19,6 @@ def get_config(arg=''):
   c.sft.steps = 3
   c.sft.demonstrate = 'tests.trainers.hooks.demonstrations'
   c.eval.update(dict(every=100, sampled=False))
-  c.checkpoint.every = 2
+  c.checkpoint.update(dict(every=2, keep_last=3))
   c.log.progress = False
   return c

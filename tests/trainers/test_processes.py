@@ -97,18 +97,7 @@ def together(folder, *flags, envs=({}, {})):
                      **envs[i]) for i in range(COUNT)]
 
 
-def close(found, want):
-  """Rows of a log, equal but for rounding; a number's name is in the error."""
-  assert len(found) == len(want)
-  for got, row in zip(found, want):
-    assert got.keys() == row.keys()
-    for name, value in row.items():
-      if isinstance(value, float):
-        assert got[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
-      else:
-        assert got[name] == value, name
-
-
+@pytest.mark.slow
 def test_a_run_of_two_processes(tmp_path):
   """Equals that of one on as many devices, though one is stopped and both go
   on. All records are one, as each process reads its own share of them."""
@@ -131,4 +120,4 @@ def test_a_run_of_two_processes(tmp_path):
   want, found = runs.logged(tmp_path / 'one/run'), runs.logged(folder)
   assert [r['step'] for r in found['metrics']] == [0, 1, 2, 3, 4]
   for name in ('sft/metrics', 'metrics'):
-    close(found[name], want[name])
+    runs.close(found[name], want[name], 1e-5)
