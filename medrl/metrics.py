@@ -80,7 +80,8 @@ DEFINITIONS = {
     'eval/<suite>/parse_rate': 'Fraction of completions with an answer found.',
     'eval/<suite>/mean_iou': 'Mean intersection over union of boxes; an '
                              'unparsed box counts 0.',
-    'eval/<suite>/skipped': 'Records that could not be encoded, by on_bad skip.',
+    'eval/<suite>/skipped': 'Records that could not be encoded and were left '
+                            'out (on_bad skip).',
     'eval/<suite>/length': 'Mean tokens per completion.',
     'eval/<suite>/finished': 'Fraction of completions ended by a stop id.',
     'eval/<suite>/accuracy/*': 'The same on the records of the named task.',

@@ -153,7 +153,8 @@ def forward(params, c: Config, x, positions, mask, cache: Cache | None = None):
     w, index, prompt = scanned
     y = rms_norm(x, w['attention_norm'], c.eps)
     query, key, value = (
-        linear(y, w[name]['weight']) + w[name]['bias'] for name in ('query', 'key', 'value'))
+        linear(y, w[name]['weight']) + w[name]['bias']
+        for name in ('query', 'key', 'value'))
     query, key = rope.rotate(query, cos, sin), rope.rotate(key, cos, sin)
     if room:
       # Written in place: the stack is carried, so decoding moves one token's
