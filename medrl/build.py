@@ -241,6 +241,10 @@ def abstract_batch(run: Run, prompts: int, bucket) -> types.Batch:
   """Shapes and shardings of a batch of a bucket, to compile for."""
   length, patches = bucket
   laid = sharding.batch(run.mesh)
+  rows = run.mesh.shape['data'] * run.mesh.shape['fsdp']
+  if prompts % rows:
+    raise ValueError(f'{prompts} prompts do not divide over mesh data x fsdp '
+                     f'of {rows} devices; change one of them')
   def array(dtype, *shape):
     return jax.ShapeDtypeStruct((prompts, *shape), dtype, sharding=laid)
   media = {}

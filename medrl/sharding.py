@@ -29,7 +29,8 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None):
     devices: by default, all of all processes.
 
   Raises:
-    ValueError: the sizes do not multiply to the number of devices.
+    ValueError: the sizes do not multiply to the number of devices, or devices
+      that hold the same prompts belong to several processes.
   """
   devices = jax.devices() if devices is None else devices
   sizes = [data, fsdp, tensor]
@@ -40,7 +41,14 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None):
     raise ValueError(
         f'mesh data={data}, fsdp={fsdp}, tensor={tensor} does not fit '
         f'{len(devices)} devices; set config.mesh so that they multiply to it')
-  return jax.sharding.Mesh(np.asarray(devices).reshape(sizes), AXES)
+  placed = np.asarray(devices).reshape(sizes)
+  for row in placed.reshape(-1, sizes[2]):
+    if len({device.process_index for device in row}) > 1:
+      raise ValueError(
+          f'mesh tensor={sizes[2]} spans several processes, each of which '
+          f'reads prompts of its own; set config.mesh.tensor to at most the '
+          f'devices of a process')
+  return jax.sharding.Mesh(placed, AXES)
 
 
 def of_specs(mesh, specs, rules: Mapping[str, str]):

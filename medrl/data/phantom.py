@@ -74,8 +74,7 @@ def records(root: str, split: str, *, count: int, seed: int = 0,
     rng = np.random.default_rng((seed, state.index, 4))
     shown = state
     if rng.random() < demonstration_error:
-      shown = phantom_world.misread(
-          state, keep=task not in ('present', 'count', 'report'))
+      shown = phantom_world.misread(state, task)
     yield _demonstrate(record, shown, trace)
 
 

@@ -74,7 +74,7 @@ def stratum(task: str, state: phantom_world.World,
   if task == 'present':
     return 'yes' if state.lesions else 'no'
   if task == 'side':
-    sides = {phantom_world.SIDES[l.organ] for l in state.lesions}
+    sides = {phantom_world.side(state, l) for l in state.lesions}
     return sides.pop() if len(sides) == 1 else None
   lesion = largest(state)
   if lesion is None:
@@ -101,7 +101,7 @@ def answer(task: str, state: phantom_world.World) -> Any:
   if task == 'change':
     return state.change
   if task == 'side':
-    return phantom_world.SIDES[organs[0]]
+    return phantom_world.side(state, state.lesions[0])
   if task == 'boxes':
     return [list(phantom_world.box(state, l)) for l in state.lesions]
   if task == 'report':

@@ -22,12 +22,10 @@ SIZE = 112                       # pixels a side
 SPACINGS = (2.0, 2.5, 3.0)       # mm a pixel; the field of view fits the body
 CHANGES = ('grew', 'shrank', 'unchanged')
 FACTOR = 1.5                     # of a lesion's diameters between two studies
-SIDES = {'liver': 'right', 'spleen': 'left', 'right kidney': 'right',
-         'left kidney': 'left'}  # organ -> side of the patient
-ORGANS = tuple(SIDES)
+ORGANS = ('liver', 'spleen', 'right kidney', 'left kidney')
 OVERLOOKED = 16                  # pixels, by a hasty reader
-_MIRROR = {'liver': 'spleen', 'spleen': 'liver',
-           'right kidney': 'left kidney', 'left kidney': 'right kidney'}
+LOOSE = 1.5                      # how much too wide a hasty reader's box is
+_MIRROR = {'right kidney': 'left kidney', 'left kidney': 'right kidney'}
 # x, y, semi-axis along x, along y, in pixels, and grey level, as in ORGANS.
 _ANATOMY = np.array([(34., 47., 20., 19., 120.), (81., 47., 14., 16., 125.),
                      (32., 79., 11., 10., 130.), (80., 79., 11., 10., 130.)])
@@ -96,6 +94,8 @@ class World:
   An organ holds at most one lesion; `lesions` are in the order of ORGANS.
   `spacing` is in mm a pixel; `change` is what a lone lesion did since the
   earlier study, and 'unchanged' where there are several or it has no room.
+  `mirrored` is True where image left is taken for the patient's left, which is
+  a reader's mistake (`misread`).
   """
   seed: int
   index: int
@@ -105,6 +105,7 @@ class World:
   organs: tuple[Organ, ...]
   lesions: tuple[Lesion, ...]
   change: str
+  mirrored: bool = False
 
 
 def from_dict(values: Mapping[str, Any]) -> World:
@@ -165,29 +166,38 @@ def _lesion(rng, organ: Organ, size: int, spacing: float,
       earlier)
 
 
-def misread(state: World, keep: bool) -> World:
+def misread(state: World, task: str) -> World:
   """The world as a hasty reader reports it, wrong in ways that readers are.
 
-  Image left is taken for the patient's left, and so each organ for its
-  counterpart; lesions of less than OVERLOOKED pixels are overlooked; a pixel is
-  taken for a millimetre. It is consistent, so that imitation learns the
-  mistakes with the style, and no number of such reports averages them out.
+  Image left is taken for the patient's left, so sides are reversed and one
+  kidney is taken for the other; lesions of less than OVERLOOKED pixels are
+  overlooked; a pixel is taken for a millimetre; boxes are drawn LOOSE times
+  too wide. It is consistent, so that imitation learns the mistakes with the
+  style, and no number of such reports averages them out.
 
   Args:
     state: the truth.
-    keep: report the largest lesion even where it would be overlooked, for
-      questions that suppose one.
+    task: what is asked. A lesion that the question supposes is not overlooked,
+      and only what it asks for is drawn loosely.
   """
+  scale = LOOSE if task in ('box', 'boxes') else 1 / state.spacing
   def report(lesion):
     return dataclasses.replace(
-        lesion, organ=_MIRROR[lesion.organ], x=SIZE - lesion.x,
-        long=lesion.long / state.spacing, short=lesion.short / state.spacing,
-        angle=math.pi - lesion.angle)
+        lesion, organ=_MIRROR.get(lesion.organ, lesion.organ),
+        long=lesion.long * scale, short=lesion.short * scale)
   seen = [l for l in state.lesions if pixels(state, l) >= OVERLOOKED]
-  if not seen and keep:
+  if not seen and task not in ('present', 'count', 'report'):
     seen = sorted(state.lesions, key=lambda l: -l.long)[:1]
   reported = sorted(map(report, seen), key=lambda l: ORGANS.index(l.organ))
-  return dataclasses.replace(state, spacing=1., lesions=tuple(reported))
+  spacing = state.spacing if task in ('box', 'boxes') else 1.
+  return dataclasses.replace(state, spacing=spacing, mirrored=True,
+                             lesions=tuple(reported))
+
+
+def side(state: World, lesion: Lesion) -> str:
+  """The patient's side of a lesion, by its place in the image."""
+  left = (lesion.x > SIZE / 2) != state.mirrored
+  return 'left' if left else 'right'
 
 
 def pixels(state: World, lesion: Lesion, time: int = 0) -> float:

@@ -3,14 +3,15 @@
 Cold start, then RL, with a checkpoint every other step. Not an experiment.
 """
 
-from experiments import phantom
+from experiments import base
 
 
 def get_config(arg=''):
-  c = phantom.get_config('runlocal')
+  c = base.get_config('runlocal')
   c.data.options.update(dict(count=16, tasks=('side', 'diameter')))
   c.data.buckets = ((64, 64),)
   c.data.workers = 1
+  c.processor.vocab = 512
   c.rewards.hook = dict(fn='tests.trainers.hooks.score', weight=1.0)
   c.rollout.update(dict(prompts=4, group=2, length=8))
   c.rl.steps = 6

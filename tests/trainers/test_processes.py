@@ -1,16 +1,16 @@
 """Several processes of `jax.distributed` do what one does."""
 
 import json
-import pathlib
 import signal
 import socket
-import sys
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from experiments import base
+from medrl import metrics
 from medrl import sharding
 from medrl.models import qwen2_5_vl
 from medrl.rl import logps
@@ -21,7 +21,6 @@ from tests.oracles import toy
 from tests.trainers import runs
 from tests.trainers import test_update
 
-ROOT = pathlib.Path(__file__).parents[2]
 COUNT = 2
 
 
@@ -31,6 +30,32 @@ def free_port() -> int:
     return found.getsockname()[1]
 
 
+def updates(mesh):
+  """A state split over the mesh, and the jitted update of it by RL."""
+  config = base.get_config()
+  optim = config.rl.optim
+  specs = qwen2_5_vl.specs(test_update.CONFIG)
+  tx = state_lib.optimizer(optim, 3, specs)
+  laid = state_lib.shardings(mesh, specs, dict(config.sharding), (), tx)
+  params = jax.tree.map(
+      lambda x, s: jax.make_array_from_callback(x.shape, s, lambda i: x[i]),
+      toy.params(0, test_update.CONFIG), laid.trained)
+  scorer = update.Scorer(qwen2_5_vl, test_update.CONFIG, np.float32, 64,
+                         (toy.IMAGE,), logps.token_logps)
+
+  def loss(trained, frozen, part):
+    found = update.policy_logps(scorer, trained, part.rollout)
+    return update.rl_loss(test_update.WORDS, *found, part)
+
+  def step(state, batch):
+    return update.step(state, batch, loss, tx, state_lib.schedule(optim, 3),
+                       (1, 1, 2))
+
+  state = state_lib.create(params, 0, (), tx, laid, np.float32)
+  whole = sharding.replicated(mesh)
+  return state, jax.jit(step, out_shardings=(laid, whole))
+
+
 def replay(port: int, process: int) -> None:
   """Three updates on recorded tokens over all devices; prints the losses.
 
@@ -38,42 +63,27 @@ def replay(port: int, process: int) -> None:
   """
   if port:
     jax.distributed.initialize(f'localhost:{port}', COUNT, process)
-  base_config = base.get_config()
   mesh = sharding.make_mesh(data=1, fsdp=2, tensor=2)
-  rules, optim = dict(base_config.sharding), base_config.rl.optim
-  specs = qwen2_5_vl.specs(test_update.CONFIG)
-  tx = state_lib.optimizer(optim, 3, specs)
-  laid = state_lib.shardings(mesh, specs, rules, (), tx)
-  params = jax.tree.map(
-      lambda x, s: jax.make_array_from_callback(x.shape, s, lambda i: x[i]),
-      toy.params(0, test_update.CONFIG), laid.trained)
-  state = state_lib.create(params, 0, (), tx, laid, np.float32)
-  scorer = update.Scorer(qwen2_5_vl, test_update.CONFIG, np.float32, 64,
-                         (toy.IMAGE,), logps.token_logps)
   crossing = sharding.Crossing(mesh)
-  rows = test_update.train_batch()
   share = 8 // jax.process_count()
   mine = slice(share * jax.process_index(), share * (jax.process_index() + 1))
-  batch = crossing.up(jax.tree.map(lambda x: x[mine], rows))
-
-  def loss(trained, frozen, part):
-    found = update.policy_logps(scorer, trained, part.rollout)
-    return update.rl_loss(test_update.WORDS, *found, part)
-
-  @jax.jit
-  def step(state, batch):
-    state, out = update.step(state, batch, loss, tx,
-                             state_lib.schedule(optim, 3), (1, 1, 2))
-    return jax.lax.with_sharding_constraint(state, laid), out
-
+  batch = crossing.up(jax.tree.map(lambda x: x[mine],
+                                   test_update.train_batch()))
   losses = []
   with jax.default_matmul_precision('highest'):
+    state, step = updates(mesh)
     for _ in range(3):
       state, out = step(state, batch)
       out = crossing.fetch(out)
-      losses.append([float(out['loss/total'].total / out['loss/total'].weight),
+      losses.append([metrics.value(out['loss/total']),
                      float(out['optim/grad_norm'])])
   print(json.dumps(losses))
+
+
+def test_a_prompt_has_one_process():
+  devices = [types.SimpleNamespace(process_index=i // 2) for i in range(4)]
+  with pytest.raises(ValueError, match='tensor=4 spans several processes'):
+    sharding.make_mesh(tensor=4, devices=devices)
 
 
 def test_ac11_two_processes_replay_the_losses_of_one(tmp_path):

@@ -123,7 +123,6 @@ def test_a_second_signal_is_not_caught(number):
 
 
 def test_a_second_ctrl_c_interrupts():
-  with pytest.raises(KeyboardInterrupt):
-    with session.stop_requests():
-      os.kill(os.getpid(), signal.SIGINT)
-      os.kill(os.getpid(), signal.SIGINT)
+  with pytest.raises(KeyboardInterrupt), session.stop_requests():
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
