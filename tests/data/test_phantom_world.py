@@ -52,9 +52,14 @@ def test_change_is_what_is_seen():
 
 
 def test_image_left_is_patient_right():
+  sides = {'liver': 'right', 'spleen': 'left', 'right kidney': 'right',
+           'left kidney': 'left'}
   for organ in pw.world(0, 0).organs:
-    assert (organ.x < pw.SIZE / 2) == (pw.SIDES[organ.name] == 'right')
-  assert pw.SIDES['liver'] == 'right' and pw.SIDES['spleen'] == 'left'
+    assert (organ.x < pw.SIZE / 2) == (sides[organ.name] == 'right')
+  for index in range(50):
+    state = pw.world(0, index)
+    for lesion in state.lesions:
+      assert pw.side(state, lesion) == sides[lesion.organ]
 
 
 def test_same_seed_same_world_and_image():
@@ -87,3 +92,32 @@ def test_sizes_keep_to_the_range():
 def test_impossible_difficulty(fields):
   with pytest.raises(ValueError, match='expected'):
     pw.Difficulty(**fields)
+
+
+def test_a_hasty_reader_errs_as_described():
+  seen = 0
+  for index in range(200):
+    state = pw.world(0, index)
+    small = [pw.pixels(state, l) < pw.OVERLOOKED
+             for l in state.lesions]
+    counted = pw.misread(state, 'count')
+    assert len(counted.lesions) == small.count(False)
+    asked = pw.misread(state, 'side')
+    assert len(asked.lesions) == (small.count(False) or min(1, len(small)))
+    boxed = pw.misread(state, 'box')
+    for lesion in state.lesions:
+      places = [l for l in asked.lesions if (l.x, l.y) == (lesion.x, lesion.y)]
+      for wrong in places:
+        seen += 1
+        assert pw.side(asked, wrong) != pw.side(
+            state, lesion)
+        # Pixels are right, and taken for millimetres.
+        assert wrong.long == pytest.approx(pw.pixels(state, lesion))
+        assert (wrong.organ == lesion.organ) == ('kidney' not in lesion.organ)
+      for wide in boxed.lesions:
+        if (wide.x, wide.y) == (lesion.x, lesion.y):
+          x1, _, x2, _ = pw.box(state, lesion)
+          u1, _, u2, _ = pw.box(boxed, wide)
+          assert (u2 - u1) / (x2 - x1) == pytest.approx(
+              pw.LOOSE, abs=2.1 / (x2 - x1))   # both are rounded
+  assert seen > 100

@@ -3,7 +3,6 @@
 import os
 import pathlib
 import random
-import shutil
 import signal
 import time
 
@@ -21,12 +20,6 @@ def whole(tmp_path_factory):
   """Folder of the run that nothing interrupts."""
   folder = tmp_path_factory.mktemp('whole') / 'run'
   runs.finish(runs.train(folder))
-  return folder
-
-
-def beside(whole, folder):
-  """A new folder whose run is like `whole`, which has made the tokenizer."""
-  shutil.copytree(whole / 'tokenizer', folder / 'tokenizer')
   return folder
 
 
@@ -50,7 +43,7 @@ def held(folder, moment, *flags):
 
 
 def test_killed_and_stopped(whole, tmp_path):
-  folder = beside(whole, tmp_path / 'run')
+  folder = tmp_path / 'run'
   # In the cold start, at the last moment at which RL has not begun.
   process, mark = held(folder, 'save@sft/2')
   process.send_signal(signal.SIGTERM)
@@ -86,10 +79,10 @@ def test_ten_kills(tmp_path):
   whole = tmp_path / 'whole/run'
   runs.finish(runs.train(whole, *longer))   # fills the compile cache
   clock = time.monotonic()
-  runs.finish(runs.train(beside(whole, tmp_path / 'timed'), *longer))
+  runs.finish(runs.train(tmp_path / 'timed/run', *longer))
   half = (time.monotonic() - clock) / 2
   draw = random.Random(0)
-  folders, at = [beside(whole, tmp_path / '0/run')], []
+  folders, at = [tmp_path / '0/run'], []
   while len(at) < 10:
     folder = folders[-1]
     moment = {3: 'reward@3', 7: 'save@run'}.get(len(at))
@@ -102,7 +95,7 @@ def test_ten_kills(tmp_path):
       at.append([len(runs.lines(folder / name)) for name in
                  ('sft/metrics.jsonl', 'metrics.jsonl')])
     else:   # at its end before it was killed
-      folders.append(beside(whole, tmp_path / f'{len(folders)}/run'))
+      folders.append(tmp_path / f'{len(folders)}/run')
     runs.kill(process)
     assert not runs.survivors(process)
   runs.finish(runs.train(folder, *longer))
