@@ -24,8 +24,8 @@ def get_config(arg=''):
   c.sft.optim.schedule = 'cosine'
   c.sft.length = 36
   c.rollout.length = 36
-  c.rl.steps = 120
-  c.rl.optim.learning_rate = 5e-4
+  c.rl.steps = 150
+  c.rl.optim.learning_rate = 2e-4
   c.rl.optim.schedule = 'cosine'
   c.eval.options = dict(count=384, demonstration_error=0.)
   if switch['runlocal']:
