@@ -20,11 +20,11 @@ def get_config(arg=''):
       tasks=('present', 'side', 'organ', 'count', 'diameter', 'box'))
   c.data.buckets = ((64, 64),)
   c.processor.vocab = 512
-  c.sft.steps = 200
+  c.sft.steps = 350
   c.sft.optim.schedule = 'cosine'
   c.sft.length = 36
   c.rollout.length = 36
-  c.rl.steps = 150
+  c.rl.steps = 110
   c.rl.optim.learning_rate = 2e-4
   c.rl.optim.schedule = 'cosine'
   c.eval.options = dict(count=384, demonstration_error=0.)

@@ -33,10 +33,12 @@ def folders(tmp_path_factory):
   top = tmp_path_factory.mktemp('meshes')
   still, moved = top / 'still/run', top / 'moved/run'
   alone = start(still, *MESHES[-1], len(MESHES))
-  for steps, mesh in enumerate(MESHES, 1):
-    output = runs.finish(start(moved, *mesh, steps))
-    assert steps == 1 or f'going on from step {steps - 1}' in output
-  runs.finish(alone)
+  try:
+    for steps, mesh in enumerate(MESHES, 1):
+      output = runs.finish(start(moved, *mesh, steps))
+      assert steps == 1 or f'going on from step {steps - 1}' in output
+  finally:
+    runs.finish(alone)
   return still, moved
 
 

@@ -28,6 +28,7 @@ def check(folder, whole, cold=3, steps=6):
   found, expected = runs.logged(folder), runs.logged(whole)
   assert [r['step'] for r in found['metrics']] == list(range(steps + 1))
   assert [r['step'] for r in found['sft/metrics']] == [*range(1, cold + 1)]
+  assert len(found['rollouts']) == 4 * steps   # of four prompts each
   for name, rows in expected.items():
     assert found[name] == rows, name
 
