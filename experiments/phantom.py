@@ -2,9 +2,15 @@
 
   bash launch/local.sh
 
+Expected: accuracy on unseen phantoms 0.41 after the cold start, 0.81 after RL
+(one seed), 7.5 minutes on two CPU cores with the installation.
+
 Demonstrations are partly a hasty reader's, wrong in consistent ways (sides
-mirrored, small lesions overlooked, millimetres forgotten). Imitation learns the
-form of an answer and both readings; the verified reward tells which is right.
+reversed, small lesions overlooked, millimetres forgotten, boxes too wide).
+Imitation learns the form of an answer and both readings; the verified reward
+tells which is right. The cold start must be long enough that samples at
+temperature 1 are well formed: after 200 steps, in which 30 % are not, RL cleans
+up the form and loses the picture (0.46 to 0.61 and no further).
 """
 
 from experiments import base
