@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medrl import metrics
+from medrl.data import medmnist
 from medrl.data import phantom
 from medrl.evals import scores
 from medrl.rl import advantages
@@ -62,6 +63,20 @@ def other_images(root, split, **options):
     for row, other in zip(rows, order):
       out[row.id] = dataclasses.replace(row, images=rows[other].images)
   return [out[r.id] for r in found]
+
+
+def other_diagnoses(root, split, **options):
+  """Chest films; the training ones are rewarded for another film's answer.
+
+  The control of `experiments/chest.py`: unlike `next_prompt` it leaves the
+  reward for the form of an answer alone.
+  """
+  found = list(medmnist.records(root, split, **options))
+  if split != 'train':
+    return found
+  order = np.random.default_rng(0).permutation(len(found))
+  return [dataclasses.replace(row, answer=found[other].answer)
+          for row, other in zip(found, order)]
 
 
 def late_mask(*arguments):

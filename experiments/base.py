@@ -49,6 +49,22 @@ def get_config(arg=''):
       answer=dict(fn='medrl.rewards.answer.score', weight=1.0),
       format=dict(fn='medrl.rewards.format.tags', weight=0.1),
   ))
+  c.scoring = ml_collections.ConfigDict(dict(
+      workers=0,           # processes that score; 0 scores in the loop, where
+                           # a reward that hangs holds the run
+      limit_s=10.0,        # a sample may take in a worker, which is then killed
+      policy='mask',       # of a failed one: leave it out; or 'zero'
+  ))
+  # name -> dict(fn=factory, options=dict), for rewards that ask a model
+  c.judges = ml_collections.ConfigDict()
+  c.embedders = ml_collections.ConfigDict()
+  c.signals = ml_collections.ConfigDict(dict(
+      # Of what rewards need of the model; without such a reward, of nothing.
+      share=0.6,           # soft tokens hidden in logps/masked and logps/noised
+      answer_length=16,    # tokens of a rederived answer
+      steps=3,             # ends of reasoning steps to go on from, at most
+      samples=2,           # continuations of each
+  ))
   c.rollout = ml_collections.ConfigDict(dict(
       fn='medrl.rollout.sampler.rollout',   # or one with tools in it
       prompts=32,          # prompts a step, over all processes
@@ -68,6 +84,7 @@ def get_config(arg=''):
       clip_low=0.2, clip_high=0.28,
       kl='medrl.rl.kl.k3',
       kl_weight=0.0,       # 0: no reference is held at all
+      credit_weight=0.0,   # of rewards by stretch of text in the advantage
       vocab_chunk=8192,    # ids whose logits exist at a time
   ))
   c.rl.optim = optim(1e-4)
@@ -78,6 +95,7 @@ def get_config(arg=''):
       microbatches=1,
       patience=0.0,        # stop when the validation score has not risen for
                            # this share of the steps so far; 0 never
+      patience_steps=200,  # and not for at least so many steps
       # f(records, seed) -> records with demonstrations; '' takes their own.
       demonstrate='',
   ))

@@ -4,7 +4,8 @@ The one place that reads the config's names and turns them into code. It trains
 and scores nothing; trainers and evaluation share it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -31,6 +32,8 @@ from medrl.models import hf
 from medrl.processors import template
 from medrl.processors import text
 from medrl.rewards import compose
+from medrl.rewards import judge
+from medrl.rewards import pool
 from medrl.rollout import sampling
 
 
@@ -207,6 +210,50 @@ def patch_values(layout: types.Layout) -> int:
 
 def reward(config) -> types.Reward:
   return compose.build(config.rewards.to_dict())
+
+
+@dataclasses.dataclass
+class InProcess:
+  """Scores samples here; what `pool.Pool` is with workers."""
+  reward: types.Reward
+  context: dict[str, Any]
+  failed: dict[str, int] = dataclasses.field(default_factory=dict)
+
+  def score(self, samples: list[pool.Sample]) -> list[types.Score]:
+    return [self.reward(record, group, {**self.context, **more})
+            for record, group, more in samples]
+
+
+@contextlib.contextmanager
+def scoring(config) -> Iterator[InProcess | pool.Pool]:
+  """Yields what scores (record, completions, context), many at a time.
+
+  In this process, or in `config.scoring.workers` others, which can be stopped.
+  In this one the context holds the config's judges and embedders.
+
+  Raises:
+    ValueError: the rewards do not fit, or judges, whose calls are counted in
+      one place, are asked for in several processes.
+  """
+  terms, how = config.rewards.to_dict(), config.scoring
+  reward = compose.build(terms)
+  asked = {kind: judge.build(config[kind].to_dict())
+           for kind in ('judges', 'embedders') if config[kind]}
+  if not how.workers:
+    yield InProcess(reward, asked)
+    return
+  if asked:
+    raise ValueError(f'scoring.workers {how.workers} with {sorted(asked)}, '
+                     f'which stay in one process; set scoring.workers=0')
+  with pool.open_pool(functools.partial(compose.build, terms),
+                      workers=how.workers, limit_s=how.limit_s,
+                      policy=how.policy) as opened:
+    yield opened
+
+
+def reward_needs(config) -> tuple[str, ...]:
+  """Signals that the config's rewards ask of the model."""
+  return compose.needs(config.rewards.to_dict())
 
 
 def sampling_options(run: Run, group: int, temperature: float

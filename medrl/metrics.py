@@ -29,6 +29,8 @@ DEFINITIONS = {
     'reward/total_std': 'Mean over groups of the rewards\' standard deviation.',
     'reward/part/*': 'Mean of one reward term before weighting.',
     'reward/errors': 'Number of reward terms that raised in this step.',
+    'reward/timeouts': 'Number of samples among them that a worker was killed '
+                       'for, as they took too long.',
     'reward/unparsed': 'Fraction of completions in which no answer was found.',
     'rollout/length': 'Mean tokens the policy wrote per completion.',
     'rollout/finished': 'Fraction of completions ended by a stop id.',
@@ -63,6 +65,7 @@ DEFINITIONS = {
     'time/step': 'Wall time of the whole step, in seconds.',
     'time/data': 'Time waiting for the next batch, in seconds.',
     'time/sample': 'Time sampling completions, in seconds.',
+    'time/signals': 'Time for what rewards ask of the model, in seconds.',
     'time/reward': 'Time in rewards on the host, in seconds.',
     'time/prepare': 'Time for old and reference log-probs, in seconds.',
     'time/update': 'Time in the update, in seconds.',
@@ -80,6 +83,8 @@ DEFINITIONS = {
     'eval/<suite>/parse_rate': 'Fraction of completions with an answer found.',
     'eval/<suite>/mean_iou': 'Mean intersection over union of boxes; an '
                              'unparsed box counts 0.',
+    'eval/<suite>/mean_jaccard': 'Mean Jaccard index of labels or states; an '
+                                 'unparsed answer counts 0.',
     'eval/<suite>/skipped': 'Records that could not be encoded and were left '
                             'out (on_bad skip).',
     'eval/<suite>/length': 'Mean tokens per completion.',
@@ -89,6 +94,7 @@ DEFINITIONS = {
     'eval/<suite>/balanced_accuracy/*': 'The same on the named task.',
     'eval/<suite>/parse_rate/*': 'The same on the named task.',
     'eval/<suite>/mean_iou/*': 'The same on the named task.',
+    'eval/<suite>/mean_jaccard/*': 'The same on the named task.',
 }
 
 

@@ -13,7 +13,15 @@ from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any, NamedTuple
 
-ANSWER_TYPES = ('choice', 'yesno', 'int', 'float', 'box', 'boxes', 'text')
+ANSWER_TYPES = (
+    'choice', 'choices', 'ordinal', 'yesno', 'yesnomaybe', 'int', 'float',
+    'interval', 'quantity', 'dimensions', 'date', 'duration', 'labels',
+    'states', 'box', 'boxes', 'text')
+
+# The answer to a question that what is shown leaves open: to abstain is right.
+UNANSWERABLE = 'N/A'
+# Of a finding; 'not mentioned' is a blank and says nothing about its absence.
+STATES = ('positive', 'negative', 'uncertain', 'not mentioned')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +41,36 @@ class Media:
 class Record:
   """One question about one patient, with what is needed to check an answer.
 
-  `answer` is a letter of `options` (choice), 'yes' or 'no' (yesno), a number
-  (int, float), `[x1, y1, x2, y2]` in pixels of the first image (box), a list of
-  those (boxes) or a string (text); None where it is hidden (label-free rewards,
-  records to be predicted). `demonstration` is a completion to imitate in
-  supervised training, '' for none. `tolerance` holds `rel` and/or `abs`.
+  `answer` by `answer_type`:
+
+    choice      a key of `options`
+    choices     keys of `options`, kept as a tuple in their order
+    ordinal     a key of `options`, whose order is that of the grades
+    yesno       'yes' or 'no'
+    yesnomaybe  'yes', 'no' or 'maybe'
+    int, float  a number; right within `tolerance`, int exactly
+    interval    a number; right from low to high, `meta['limits']`
+    quantity    a number in `unit`; right within `tolerance`
+    dimensions  numbers in `unit`, in any order, each within `tolerance`
+    date        'YYYY-MM-DD'
+    duration    (weeks, days)
+    labels      names, in any order
+    states      finding -> one of `STATES`
+    box         [x1, y1, x2, y2] in pixels of the first image
+    boxes       a list of those
+    text        a string
+
+  It is None where it is hidden (label-free rewards, records to be predicted),
+  and `UNANSWERABLE` where what is shown does not determine it (all types that
+  are neither options nor text). `unit` is part of the question, and so is
+  known where the answer is hidden; `meta` is not. `demonstration` is a
+  completion to imitate in supervised training, '' for none. `tolerance` holds
+  `rel` and/or `abs`. `meta` holds what rewards need beside; it is logged with
+  rollouts, so nothing that names a patient belongs there.
+
+  Raises:
+    ValueError: the answer type is unknown, the answer is not among the
+      options, a unit is missing, or limits are missing or reversed.
   """
   id: str
   question: str
@@ -51,17 +84,45 @@ class Record:
   task: str = ''
   demonstration: str = ''
   meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  unit: str = ''
 
   def __post_init__(self):
-    if self.answer_type not in ANSWER_TYPES:
+    kind = self.answer_type
+    if kind not in ANSWER_TYPES:
       raise ValueError(
-          f'record {self.id!r}: answer_type {self.answer_type!r} is unknown; '
+          f'record {self.id!r}: answer_type {kind!r} is unknown; '
           f'expected one of {", ".join(ANSWER_TYPES)}')
-    if (self.answer_type == 'choice' and self.answer is not None
-        and self.answer not in self.options):
+    if kind in ('quantity', 'dimensions') and not self.unit:
+      raise ValueError(f'record {self.id!r}: answer_type {kind!r} has no unit; '
+                       'give the one of the answer, such as mm')
+    if self.answer is None:
+      return
+    if kind in ('choice', 'choices', 'ordinal'):
+      self._check_options()
+    elif kind == 'interval' and self.answer != UNANSWERABLE:
+      self._check_limits()
+
+  def _check_options(self):
+    several = self.answer_type == 'choices'
+    if several and isinstance(self.answer, str):
+      raise ValueError(f'record {self.id!r}: answer {self.answer!r} is a '
+                       'string; expected a list of keys of the options')
+    keys = self.answer if several else (self.answer,)
+    if any(key not in self.options for key in keys):
       raise ValueError(
           f'record {self.id!r}: answer {self.answer!r} is not among the '
           f'options {sorted(self.options)}')
+    if several:
+      # One form for sets and lists, and one that JSON can hold.
+      object.__setattr__(
+          self, 'answer', tuple(k for k in self.options if k in keys))
+
+  def _check_limits(self):
+    limits = self.meta.get('limits', ())
+    if len(limits) != 2 or not limits[0] <= limits[1]:
+      raise ValueError(
+          f'record {self.id!r}: meta has limits {limits!r}; answer_type '
+          "'interval' needs meta['limits'] = (low, high) with low <= high")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +229,8 @@ class Score:
 
   `parts` holds each term before weighting; `parsed[i]` tells whether an answer
   was found at all, apart from whether it was right; `errors` counts terms that
-  raised.
+  raised. `spans[i]` holds `(start, end, value)` for stretches of completion i's
+  text that earned or lost something by themselves, for credit by token.
   """
   total: tuple[float, ...]
   parts: Mapping[str, tuple[float, ...]] = dataclasses.field(
@@ -176,6 +238,7 @@ class Score:
   parsed: tuple[bool, ...] = ()
   valid: tuple[bool, ...] = ()
   errors: int = 0
+  spans: tuple[tuple[tuple[int, int, float], ...], ...] = ()
 
 
 Reward = Callable[[Record, list[Completion], Mapping[str, Any]], Score]

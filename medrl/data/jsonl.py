@@ -1,12 +1,13 @@
 """Records from a file of JSON lines, one question a line.
 
 A line holds `id, images, question, answer, answer_type`, and may hold
-`subject, options, tolerance, task, demonstration, meta`; further keys go into
-meta. Image paths are relative to the data root and read by
+`subject, options, tolerance, task, demonstration, meta, unit`; further keys go
+into meta. Image paths are relative to the data root and read by
 `medrl.media.image`, not here. An `answer` of null is to be predicted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import datetime
 import json
 import math
 import pathlib
@@ -18,10 +19,17 @@ from medrl.data import splits
 _REQUIRED = {'id': str, 'images': list, 'question': str, 'answer': object,
              'answer_type': str}
 _OPTIONAL = {'subject': str, 'options': dict, 'tolerance': dict, 'task': str,
-             'demonstration': str, 'meta': dict}
+             'demonstration': str, 'meta': dict, 'unit': str}
 _EXPECTED = {
-    'choice': 'a letter of the options', 'yesno': "'yes' or 'no'",
+    'choice': 'a letter of the options', 'ordinal': 'a letter of the options',
+    'choices': 'a list of letters of the options',
+    'yesno': "'yes' or 'no'", 'yesnomaybe': "'yes', 'no' or 'maybe'",
     'int': 'an integer', 'float': 'a finite number',
+    'interval': 'a finite number', 'quantity': 'a finite number',
+    'dimensions': 'a list of finite numbers',
+    'date': "'YYYY-MM-DD'", 'duration': '[weeks, days]',
+    'labels': 'a list of strings',
+    'states': f'an object of {", ".join(types.STATES)}',
     'box': '[x1, y1, x2, y2] with x1 < x2 and y1 < y2',
     'boxes': 'a list of [x1, y1, x2, y2] with x1 < x2 and y1 < y2',
     'text': 'a string'}
@@ -100,10 +108,13 @@ def _record(line: str, where: str) -> types.Record:
           if key not in _REQUIRED and key not in _OPTIONAL}
   fields = {key: entry[key] for key in _OPTIONAL if key in entry}
   fields['meta'] = meta | entry.get('meta', {})
-  return types.Record(
-      id=entry['id'], question=entry['question'], answer=entry['answer'],
-      answer_type=entry['answer_type'], source=where.split(': ')[0],
-      images=tuple(types.Media(path) for path in entry['images']), **fields)
+  try:
+    return types.Record(
+        id=entry['id'], question=entry['question'], answer=entry['answer'],
+        answer_type=entry['answer_type'], source=where.split(': ')[0],
+        images=tuple(types.Media(path) for path in entry['images']), **fields)
+  except ValueError as error:   # a unit or limits that are missing
+    raise ValueError(f'{where.split(": ")[0]}: {error}') from None
 
 
 def _check(entry: dict[str, Any], where: str) -> None:
@@ -126,7 +137,7 @@ def _check(entry: dict[str, Any], where: str) -> None:
                      f'expected one of {", ".join(types.ANSWER_TYPES)}')
   if entry['answer'] is not None and not _fits(entry):
     expected = _EXPECTED[entry['answer_type']]
-    if entry['answer_type'] == 'choice':
+    if 'options' in expected:
       expected += f' {sorted(entry.get("options", {}))}'
     raise ValueError(f'{where}: answer {entry["answer"]!r} to a question of '
                      f'type {entry["answer_type"]}; expected {expected}')
@@ -137,21 +148,55 @@ _NAMES = {str: 'string', list: 'array', dict: 'object', float: 'number',
 
 
 def _fits(entry: dict[str, Any]) -> bool:
-  answer = entry['answer']
-  match entry['answer_type']:
-    case 'choice':
-      return isinstance(answer, str) and answer in entry.get('options', {})
+  answer, options = entry['answer'], entry.get('options', {})
+  kind = entry['answer_type']
+  if answer == types.UNANSWERABLE and kind not in (
+      'choice', 'choices', 'ordinal'):
+    return True
+  match kind:
+    case 'choice' | 'ordinal':
+      return isinstance(answer, str) and answer in options
+    case 'choices':
+      return _list(answer, lambda key: isinstance(key, str) and key in options)
     case 'yesno':
       return answer in ('yes', 'no')
+    case 'yesnomaybe':
+      return answer in ('yes', 'no', 'maybe')
     case 'int':
-      return isinstance(answer, int) and not isinstance(answer, bool)
-    case 'float':
+      return _whole(answer)
+    case 'float' | 'interval' | 'quantity':
       return _number(answer)
+    case 'dimensions':
+      return _list(answer, _number)
+    case 'duration':
+      return _list(answer, _whole) and len(answer) == 2 and min(answer) >= 0
+    case 'date':
+      return isinstance(answer, str) and _date(answer)
+    case 'labels':
+      return _list(answer, lambda name: isinstance(name, str))
+    case 'states':
+      return isinstance(answer, dict) and all(
+          state in types.STATES for state in answer.values())
     case 'box':
       return _box(answer)
     case 'boxes':
-      return isinstance(answer, list) and all(map(_box, answer))
+      return _list(answer, _box)
   return isinstance(answer, str)
+
+
+def _list(value: Any, fits: Callable[[Any], bool]) -> bool:
+  return isinstance(value, list) and all(map(fits, value))
+
+
+def _whole(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _date(text: str) -> bool:
+  try:
+    return datetime.date.fromisoformat(text).isoformat() == text
+  except ValueError:
+    return False
 
 
 def _number(value: Any) -> bool:

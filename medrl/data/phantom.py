@@ -6,7 +6,7 @@ answer follows from a known state, and every answer is asked equally often. It
 is a phantom, no clinical data: it shows that learning works, never that a
 model can read scans.
 
-Here are records, rendering and a corpus; `phantom_world` draws the state and
+Here are records and rendering; `phantom_world` draws the state and
 `phantom_answers` asks about it.
 """
 
@@ -100,15 +100,6 @@ def render(path: str, root: str, **difficulty) -> np.ndarray:
   seed, index, time = map(int, found.groups())
   state = phantom_world.world(seed, index, _difficulty(difficulty))
   return phantom_world.draw(state, time)
-
-
-def corpus(seed: int, count: int) -> Iterator[str]:
-  """Texts to build a small tokenizer from: `count` records' questions, options
-  and demonstrations, of all tasks, from the train split."""
-  for record in records('', 'train', count=count, seed=seed):
-    yield record.question
-    yield from (f'{k}. {v}' for k, v in record.options.items())
-    yield record.demonstration
 
 
 def _difficulty(fields) -> phantom_world.Difficulty:

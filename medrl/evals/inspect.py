@@ -157,11 +157,10 @@ def answers(workdir: str | os.PathLike, suite: str = 'heldout_greedy'
 
 
 def compare(rows_a, rows_b) -> dict[str, dict[str, float]]:
-  """accuracy and mean_iou of a minus b, as `scores.difference` gives them."""
-  boxes = {row['answer_type'] in scores.BOXES for row in rows_a}
-  return {name: scores.difference(rows_a, rows_b, boxes=which)
-          for name, which in (('accuracy', False), ('mean_iou', True))
-          if which in boxes}
+  """Each score of a minus that of b, as `scores.difference` gives them."""
+  names = {scores.score_of(row['answer_type']) for row in rows_a}
+  return {name: scores.difference(rows_a, rows_b, score=name)
+          for name in sorted(names)}
 
 
 def paired(answered: Mapping[str, Sequence[Mapping[str, Any]]],
@@ -170,7 +169,8 @@ def paired(answered: Mapping[str, Sequence[Mapping[str, Any]]],
 
   Args:
     answered: label -> rows with 'record' (a digest) and 'completion', from
-      answers.jsonl or rollouts.jsonl; a later row of a record counts.
+      answers.jsonl, or of rollouts.jsonl with one of the completions; a later
+      row of a record counts.
     records: where to look the digests up.
     limit: pairs at most.
 

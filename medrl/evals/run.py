@@ -117,7 +117,7 @@ def row(record: types.Record, completion: types.Completion) -> dict:
           m.path for m in record.images) or record.id),
       'completion': completion.text,
   }
-  if record.answer_type == 'choice':
+  if record.answer_type in scores.OPTIONS:
     out['label'] = record.options[record.answer]
   return out
 

@@ -7,9 +7,10 @@ A row is a dict of one scored answer:
   answer_type  one of `medrl.types.ANSWER_TYPES`
   answer       the truth
   prediction   the canonical answer given, or None
-  value        1 or 0, the IoU for boxes, or None where nothing was parsed
+  value        1 or 0, the IoU for boxes, the Jaccard index for labels and
+               states, or None where nothing was parsed
   cluster      patient or image: rows that share one are not independent
-  label        choice only: text of the right option, as letters are permuted
+  label        options only: text of the right option, as letters are permuted
 
 Not here: parsing and rewarding (rewards), running a model (run). Percentile
 intervals of few clusters are too narrow, and of a perfect score they are a
@@ -23,7 +24,9 @@ from typing import Any
 import numpy as np
 
 BOXES = ('box', 'boxes')
-DISCRETE = ('choice', 'yesno', 'int')
+OPTIONS = ('choice', 'ordinal')
+SETS = ('labels', 'states')
+DISCRETE = ('choice', 'ordinal', 'yesno', 'yesnomaybe', 'int')
 
 Row = Mapping[str, Any]
 
@@ -32,10 +35,11 @@ def summarise(rows: Sequence[Row], *, samples: int = 1000, seed: int = 0,
               level: float = 0.95) -> dict[str, dict[str, float]]:
   """Every score of `rows`, overall and as `<score>/<task>`.
 
-  Scores: `accuracy` (every type but boxes; unparsed is wrong),
-  `accuracy_parsed` (among parsed answers), `balanced_accuracy` (mean recall
-  over the true answers of choice, yesno and int; unparsed is wrong),
-  `mean_iou` (boxes; unparsed is 0) and `parse_rate`. A score without a row to
+  Scores: `accuracy` (every type but boxes, labels and states; unparsed is
+  wrong), `accuracy_parsed` (among parsed answers), `balanced_accuracy` (mean
+  recall over the true answers of the types in `DISCRETE`; unparsed is wrong),
+  `mean_iou` (boxes; unparsed is 0), `mean_jaccard` (labels and states; unparsed
+  is 0) and `parse_rate`. A score without a row to
   count is absent. The draws of a score do not depend on the other scores or on
   the order of the rows.
 
@@ -64,14 +68,26 @@ def summarise(rows: Sequence[Row], *, samples: int = 1000, seed: int = 0,
   return result
 
 
+def score_of(answer_type: str) -> str:
+  """The score that answers of a type count in."""
+  if answer_type in BOXES:
+    return 'mean_iou'
+  return 'mean_jaccard' if answer_type in SETS else 'accuracy'
+
+
 def difference(rows_a: Sequence[Row], rows_b: Sequence[Row], *,
-               boxes: bool = False, samples: int = 1000, seed: int = 0,
+               score: str = 'accuracy', samples: int = 1000, seed: int = 0,
                level: float = 0.95) -> dict[str, float]:
-  """Accuracy of run a minus that of run b on the same records.
+  """A score of run a minus that of run b on the same records.
 
   Rows are paired by `record` and the pairs' clusters (those of `rows_a`) are
-  drawn together, so what makes a record hard cancels. Boxes are left out, or
-  with `boxes` are all that counts: then it is mean IoU minus mean IoU.
+  drawn together, so what makes a record hard cancels.
+
+  Args:
+    rows_a, rows_b: answers of the runs; those that do not count in `score` are
+      left out.
+    score: 'accuracy', 'mean_iou' or 'mean_jaccard'; see `score_of`.
+    samples, seed, level: of the bootstrap.
 
   Returns:
     value, low, high, n (pairs).
@@ -79,27 +95,28 @@ def difference(rows_a: Sequence[Row], rows_b: Sequence[Row], *,
   Raises:
     ValueError: no rows, a record twice in one run, or in one run only.
   """
-  first, second = (_by_record(rows, run, boxes)
+  first, second = (_by_record(rows, run, score)
                    for rows, run in ((rows_a, 'a'), (rows_b, 'b')))
   alone = sorted(first.keys() ^ second.keys())
   if alone:
     raise ValueError(f'{len(alone)} records are in one run only, such as '
                      f'{alone[0]!r}; compare runs on the same records')
   if not first:
-    raise ValueError(f'no rows to compare; expected answers that '
-                     f'{"are" if boxes else "are not"} boxes')
+    raise ValueError(f'no rows to compare; expected answers that count in '
+                     f'{score!r}')
   records = sorted(first)
   values = np.array([_number(first[r]) - _number(second[r]) for r in records])
   clusters = _codes([first[r]['cluster'] for r in records])
-  score = _bootstrap(lambda weight: weight @ values / weight.sum(), clusters,
+  found = _bootstrap(lambda weight: weight @ values / weight.sum(), clusters,
                      samples, seed, level, (-1.0, 1.0))
-  return {**score, 'n': len(values)}
+  return {**found, 'n': len(values)}
 
 
 def _scores(rows):
   """Score -> (rows with a number, class of each or None, rows unparsed)."""
-  plain = [r for r in rows if r['answer_type'] not in BOXES]
-  boxes = [r for r in rows if r['answer_type'] in BOXES]
+  plain, boxes, sets = (
+      [r for r in rows if score_of(r['answer_type']) == score]
+      for score in ('accuracy', 'mean_iou', 'mean_jaccard'))
   discrete = [r for r in rows if r['answer_type'] in DISCRETE]
 
   def unparsed(part):
@@ -116,6 +133,7 @@ def _scores(rows):
       'accuracy_parsed': (numbers(parsed), None, unparsed(plain)),
       'balanced_accuracy': (numbers(discrete), classes, unparsed(discrete)),
       'mean_iou': (numbers(boxes), None, unparsed(boxes)),
+      'mean_jaccard': (numbers(sets), None, unparsed(sets)),
       'parse_rate': (rate, None, unparsed(rows)),
   }
 
@@ -170,15 +188,15 @@ def _number(row):
 
 
 def _label(row):
-  return row['label'] if row['answer_type'] == 'choice' else row['answer']
+  return row['label'] if row['answer_type'] in OPTIONS else row['answer']
 
 
-def _by_record(rows, run, boxes):
-  """Record -> row, for boxes or for the answers that accuracy counts."""
+def _by_record(rows, run, score):
+  """Record -> row, of the answers that count in `score`."""
   found = {}
   for row in rows:
     _check(row)
-    if (row['answer_type'] in BOXES) != boxes:
+    if score_of(row['answer_type']) != score:
       continue
     if row['record'] in found:
       raise ValueError(f'record {row["record"]!r} is twice in run {run}; '
@@ -190,7 +208,7 @@ def _by_record(rows, run, boxes):
 def _check(row):
   needed = {'record', 'task', 'answer_type', 'answer', 'prediction', 'value',
             'cluster'}
-  if row.get('answer_type') == 'choice':
+  if row.get('answer_type') in OPTIONS:
     needed.add('label')
   missing = sorted(needed - row.keys())
   if missing:

@@ -24,6 +24,7 @@ class _Term(NamedTuple):
   weight: float
   label_free: bool
   needs: tuple[str, ...]
+  single: bool    # looks at one completion at a time
 
 
 def build(terms: Mapping[str, Mapping[str, Any]],
@@ -69,6 +70,8 @@ def build(terms: Mapping[str, Mapping[str, Any]],
           reported.add(name)
     return _sum(active, scores, len(completions))
 
+  # So that a worker pool may send each completion by itself.
+  reward.per_completion = all(term.single for term in active.values())
   return reward
 
 
@@ -119,7 +122,8 @@ def _term(name: str, spec: Mapping[str, Any],
         '(record, completions, context); a rule about one answer is lifted by '
         'lift.per_completion') from error
   return _Term(functools.partial(fn, **options), weight,
-               getattr(fn, 'label_free', False), getattr(fn, 'needs', ()))
+               getattr(fn, 'label_free', False), getattr(fn, 'needs', ()),
+               getattr(fn, 'per_completion', False))
 
 
 def _run(term: _Term, record: types.Record,
@@ -147,21 +151,40 @@ def _run(term: _Term, record: types.Record,
                      f'{len(valid)} valid for {size} completions')
   if not all(math.isfinite(v) for v in total):
     raise ValueError(f'values {total!r} are not all finite')
-  return types.Score(total, score.parts, parsed, valid, score.errors)
+  # A term that names its only part after itself has nothing to add.
+  parts = {name: tuple(map(float, values))
+           for name, values in score.parts.items() if values is not score.total}
+  if any(len(values) != size for values in parts.values()):
+    raise ValueError(f'parts {sorted(parts)} are not {size} values each')
+  spans = tuple(score.spans) or ((),) * size
+  if len(spans) != size:
+    raise ValueError(f'spans of {len(spans)} for {size} completions')
+  return types.Score(total, parts, parsed, valid, score.errors, spans)
 
 
 def _failed(size: int) -> types.Score:
-  return types.Score((0.0,) * size, {}, (True,) * size, (False,) * size, 1)
+  return types.Score((0.0,) * size, {}, (True,) * size, (False,) * size, 1,
+                     ((),) * size)
 
 
 def _sum(active: Mapping[str, _Term], scores: Mapping[str, types.Score],
          size: int) -> types.Score:
-  """Returns the weighted sum; parsed and valid where every term is."""
+  """Returns the weighted sum, spans too; parsed and valid where all are.
+
+  A term's own parts are named `<term>/<part>`.
+  """
   members = range(size)
   return types.Score(
       total=tuple(sum(term.weight * scores[name].total[i]
                       for name, term in active.items()) for i in members),
-      parts={name: score.total for name, score in scores.items()},
+      parts={key: values for name, score in scores.items()
+             for key, values in {name: score.total, **{
+                 f'{name}/{part}': values
+                 for part, values in score.parts.items()}}.items()},
       parsed=tuple(all(s.parsed[i] for s in scores.values()) for i in members),
       valid=tuple(all(s.valid[i] for s in scores.values()) for i in members),
-      errors=sum(s.errors for s in scores.values()))
+      errors=sum(s.errors for s in scores.values()),
+      spans=tuple(tuple(
+          (start, end, active[name].weight * value)
+          for name, score in scores.items()
+          for start, end, value in score.spans[i]) for i in members))

@@ -62,6 +62,32 @@ def leave_one_out(scores: jax.Array, info: Info) -> jax.Array:
   return _spread(centred * scale[:, None], scores, info)
 
 
+def span_credit(credit: jax.Array, info: Info, *,
+                eps: float = 1e-6) -> jax.Array:
+  """Rewards of stretches of text, normalised over their group: [P, G, T].
+
+  As the process supervision of DeepSeekMath, arXiv 2402.03300, section 4.1.3,
+  with two differences: a token gets the reward of the stretch it stands in, not
+  of those that follow; mean and (sample) deviation are over tokens.
+
+  Args:
+    credit: float32 [P, G, T], NaN where no stretch is; those get 0.
+    info: mask and validity.
+    eps: added to the deviation; equal rewards give 0.
+  """
+  chex.assert_equal_shape([credit, info.mask])
+  said = ~jnp.isnan(credit) & info.mask & info.valid[..., None]
+  count = said.sum((1, 2), keepdims=True).astype(jnp.float32)
+  known = jnp.where(said, credit, 0)
+  mean = known.sum((1, 2), keepdims=True) / jnp.maximum(count, 1)
+  centred = jnp.where(said, known - mean, 0)
+  variance = (centred**2).sum((1, 2), keepdims=True) / jnp.maximum(count - 1, 1)
+  # The mean of equal floats may differ from them in the last bit.
+  top = jnp.where(said, credit, -jnp.inf).max((1, 2), keepdims=True)
+  bottom = jnp.where(said, credit, jnp.inf).min((1, 2), keepdims=True)
+  return jnp.where(top > bottom, centred / (jnp.sqrt(variance) + eps), 0)
+
+
 def uniform_groups(scores: jax.Array, valid: jax.Array) -> jax.Array:
   """bool [P]: groups that teach nothing, as all their valid rewards are equal.
 

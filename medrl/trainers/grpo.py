@@ -18,17 +18,17 @@ import numpy as np
 
 from medrl import build
 from medrl import checkpoint
-from medrl import lookup
 from medrl import metrics
 from medrl import params as params_lib
 from medrl import sharding
 from medrl import types
 from medrl.data import pipeline as pipeline_lib
 from medrl.evals import run as evals
-from medrl.rl import advantages
+from medrl.rewards import credit
+from medrl.trainers import programs as programs_lib
 from medrl.trainers import session as session_lib
 from medrl.trainers import sft
-from medrl.trainers import state as state_lib
+from medrl.trainers import signals
 from medrl.trainers import update
 
 
@@ -75,20 +75,23 @@ def fit(run: build.Run, folder, params) -> bool:
                                      rl.steps * rl.epochs * rl.minibatches)
   batches = session_lib.pipeline(run, config.rollout.prompts, 0)
   restored = session_lib.restore(session, batches)
+  needs = build.reward_needs(config)
   if restored:
     state, data = restored
-    reference = restore_reference(session, data['reference'])
+    reference = restore_reference(session, data['reference'], needs)
   else:
     state = session_lib.create(session, params)
-    reference = make_reference(run, params)
+    reference = make_reference(run, params, needs)
     data = {'frozen': session_lib.frozen_digest(session, state),
             'reference': ''}
-    if rl.kl_weight:
+    if reference:
       data['reference'] = checkpoint.save_frozen(
           session.folder / 'checkpoints', reference)
   del params
-  reward = build.reward(config)
-  programs = compile_programs(session, state, reference)
+  programs = programs_lib.compile_programs(session, state, reference)
+  inquiries = signals.compile_signals(
+      programs_lib.tools(session, programs['sample']), needs)
+  first = session.weigh(reference) if signals.needs_reference(needs) else {}
   step = int(run.crossing.fetch(state.step))
   writer = session_lib.writer(session, step if restored else -1)
   bar = session_lib.progress(session, 'reward', step, rl.steps)
@@ -101,7 +104,7 @@ def fit(run: build.Run, folder, params) -> bool:
     session_lib.save(session, 0, state, batches, data, scores)
   # Closed also where a step fails, or its save would be torn.
   with (contextlib.closing(session.manager), contextlib.closing(batches),
-        session_lib.stop_requests() as asked,
+        build.scoring(config) as scorer, session_lib.stop_requests() as asked,
         jax.transfer_guard('disallow')):
     while step < rl.steps:
       clock = [time.monotonic()]
@@ -114,20 +117,23 @@ def fit(run: build.Run, folder, params) -> bool:
 
       rollout = programs['sample'][bucket](weights, up, state.key, state.step,
                                            numbers)
-      tokens, written, finished = run.crossing.fetch(
-          (rollout.tokens, rollout.action_mask, rollout.finished))
+      tokens, written = run.crossing.fetch(
+          (rollout.tokens, rollout.action_mask))
       clock.append(time.monotonic())
 
-      texts = evals.completions(run, tokens, written)
-      scores = [reward(e.record, c, {}) for e, c in zip(examples, texts)]
-      values |= reward_metrics(scores)
-      up = run.crossing.up((
-          np.array([s.total for s in scores], np.float32),
-          np.array([s.valid for s in scores], bool)))
+      texts = signals.add(inquiries[bucket], signals.Moment(
+          weights, first, rollout, state.key, state.step, numbers, written,
+          examples, evals.completions(run, tokens, written)))
+      clock.append(time.monotonic())
+
+      scores = scorer.score([(e.record, c, {'step': step, 'steps': rl.steps})
+                             for e, c in zip(examples, texts)])
+      values |= reward_metrics(scores, scorer.failed)
+      up = run.crossing.up(score_arrays(config, texts, written, scores))
       clock.append(time.monotonic())
 
       train_batch, prepared = programs['prepare'][bucket](
-          state.trained, state.frozen, reference, rollout, *up)
+          state.trained, state.frozen, reference, rollout, up)
       state, out = programs['update'][bucket](state, train_batch)
       step += 1
       out = run.crossing.fetch(prepared | out)
@@ -161,9 +167,12 @@ def fit(run: build.Run, folder, params) -> bool:
   return step == rl.steps
 
 
-def make_reference(run: build.Run, params):
-  """The frozen reference policy, in its own dtype; {} where no KL asks."""
-  if not run.config.rl.kl_weight:
+def make_reference(run: build.Run, params, needs: tuple[str, ...]):
+  """The frozen reference policy, in its own dtype.
+
+  {} where neither a KL nor a signal that rewards need asks for it.
+  """
+  if not run.config.rl.kl_weight and not signals.needs_reference(needs):
     return {}
   dtype = jnp.dtype(run.config.model.reference_dtype)
   laid = sharding.of_specs(run.mesh, run.specs, run.config.sharding)
@@ -171,9 +180,18 @@ def make_reference(run: build.Run, params):
                  out_shardings=laid)(params)
 
 
-def restore_reference(session, digest: str):
-  """The reference this run began with."""
+def restore_reference(session, digest: str, needs: tuple[str, ...]):
+  """The reference this run began with.
+
+  Raises:
+    ValueError: it began without one, and now it needs one.
+  """
   if not digest:
+    if signals.needs_reference(needs) or session.run.config.rl.kl_weight:
+      raise ValueError(
+          f'{session.folder} began without a reference policy, which '
+          f'rl.kl_weight or a reward now asks for; start a new run with '
+          f'config.checkpoint.start={session.run.workdir}')
     return {}
   run = session.run
   dtype = jnp.dtype(run.config.model.reference_dtype)
@@ -185,100 +203,28 @@ def restore_reference(session, digest: str):
                                    digest)
 
 
-def objective(config) -> update.Objective:
-  """The loss that `config.rl` spells."""
-  rl = config.rl
-  return update.Objective(
-      lookup.resolve(rl.ratio), lookup.resolve(rl.surrogate),
-      lookup.resolve(rl.reduce), lookup.resolve(rl.kl), rl.clip_low,
-      rl.clip_high, rl.kl_weight, config.rollout.length,
-      on_policy=rl.epochs * rl.minibatches == 1)
+def score_arrays(config, texts, written, scores: list[types.Score]
+                 ) -> programs_lib.Scores:
+  """Scores as arrays, with credit by token where `rl.credit_weight` asks."""
+  total = np.array([s.total for s in scores], np.float32)
+  valid = np.array([s.valid for s in scores], bool)
+  if not config.rl.credit_weight:
+    return programs_lib.Scores(total, valid, None)
+  given = np.full(written.shape, np.nan, np.float32)
+  for p, (group, score) in enumerate(zip(texts, scores)):
+    for g, (completion, spans) in enumerate(zip(group, score.spans)):
+      places = np.flatnonzero(written[p, g])[:len(completion.ids)]
+      given[p, g, places] = credit.token_credit(completion, spans)
+  return programs_lib.Scores(total, valid, given)
 
 
-def compile_programs(session, state, reference):
-  """Name -> bucket -> program: sample, prepare and update."""
-  run = session.run
-  config = run.config
-  rl = config.rl
-  words = objective(config)
-  scorer = session_lib.scorer(run)
-  advantage = lookup.resolve(rl.advantage)
-
-  def scored(params, rollout):
-    logps, entropy = update.policy_logps(scorer, params, rollout)
-    return logps, entropy
-
-  def in_parts(params, rollout):
-    """Scores in the micro-batches of the update, which fit the memory."""
-    parts = update.microbatched(rollout, rl.microbatches)
-    return update.rejoined(jax.lax.map(lambda p: scored(params, p)[0], parts))
-
-  def prepare(trained, frozen, reference, rollout, scores, valid):
-    mask = rollout.action_mask
-    zeros = jnp.zeros_like(rollout.logps)
-    old = zeros if words.on_policy else in_parts(
-        state_lib.merge(trained, frozen), rollout)
-    info = advantages.Info(mask, valid, rollout.entropy, rollout.logps)
-    batch = types.TrainBatch(
-        rollout, advantage(scores, info),
-        (mask & valid[..., None]).astype(jnp.float32), old,
-        in_parts(reference, rollout) if rl.kl_weight else zeros)
-    count = jnp.sum(mask).astype(jnp.float32)
-    group = jnp.float32(mask.shape[0] * mask.shape[1])
-    known = jnp.sum(valid).astype(jnp.float32)
-    values = {
-        'reward/total': metrics.Mean(jnp.sum(jnp.where(valid, scores, 0.)),
-                                     known),
-        'data/uniform_groups': metrics.Mean(
-            jnp.sum(advantages.uniform_groups(scores, valid)),
-            jnp.float32(mask.shape[0])),
-        'rollout/length': metrics.Mean(count, group),
-        'rollout/finished': metrics.Mean(jnp.sum(rollout.finished), group),
-        'rollout/entropy': metrics.Mean(jnp.sum(rollout.entropy), count),
-    }
-    return batch, values
-
-  def loss(trained, frozen, batch):
-    logps, entropy = scored(state_lib.merge(trained, frozen), batch.rollout)
-    return update.rl_loss(words, logps, entropy, batch)
-
-  def step(state, batch):
-    return update.step(state, batch, loss, session.tx, session.rate,
-                       (rl.epochs, rl.minibatches, rl.microbatches))
-
-  rows = sharding.batch(run.mesh)
-  whole = sharding.replicated(run.mesh)
-  prepare = jax.jit(prepare, out_shardings=(rows, whole))
-  step = jax.jit(step, donate_argnums=0, out_shardings=(session.laid, whole))
-  prompts, group = config.rollout.prompts, config.rollout.group
-  options = build.sampling_options(run, group, config.rollout.temperature)
-  sample = evals.samplers(run, session.weights, prompts, options, 'sample')
-  held = state_lib.abstract(state)
-  reference = state_lib.abstract(reference)
-  scores = [jax.ShapeDtypeStruct((prompts, group), dtype, sharding=rows)
-            for dtype in (jnp.float32, bool)]
-  out = {'sample': sample, 'prepare': {}, 'update': {}}
-  for bucket, program in sample.items():
-    rollout = laid_out(program, rows)
-    out['prepare'][bucket] = build.compile_ahead(
-        f'prepare {bucket}', prepare, held.trained, held.frozen, reference,
-        rollout, *scores)
-    batch, _ = jax.tree.map(lambda x: x, out['prepare'][bucket].out_info)
-    out['update'][bucket] = build.compile_ahead(
-        f'update {bucket}', step, held, laid_out(batch, rows))
-  return out
-
-
-def laid_out(result, rows):
-  """Abstract outputs of a compiled program, split by row."""
-  info = result.out_info if hasattr(result, 'out_info') else result
-  return jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), info)
-
-
-def reward_metrics(scores: list[types.Score]) -> dict[str, metrics.Mean]:
+def reward_metrics(scores: list[types.Score], failed: dict[str, int]
+                   ) -> dict[str, metrics.Mean]:
   """Each term's mean, and what went wrong, over all processes."""
   out = {}
+  if 'timeouts' in failed:
+    out['reward/timeouts'] = metrics.Mean(failed['timeouts'],
+                                          1 / jax.process_count())
   for score in scores:
     size = len(score.total)
     rows = {f'reward/part/{name}': metrics.Mean(sum(values), size)
@@ -295,7 +241,8 @@ def reward_metrics(scores: list[types.Score]) -> dict[str, metrics.Mean]:
 
 def times(clock, values, out) -> dict[str, float]:
   """Seconds of each part of a step, from the moments between them."""
-  names = ('time/data', 'time/sample', 'time/reward', 'time/update')
+  names = ('time/data', 'time/sample', 'time/signals', 'time/reward',
+           'time/update')
   spent = {n: b - a for n, a, b in zip(names, clock, clock[1:])}
   written = float(out['rollout/length'].total)
   return spent | {'time/step': clock[-1] - clock[0],
@@ -303,11 +250,20 @@ def times(clock, values, out) -> dict[str, float]:
 
 
 def rollout_rows(limit: int, examples, texts, scores):
-  """The first completion of some prompts, without identifiers."""
+  """Some prompts with their whole groups, without identifiers of patients.
+
+  All that `medrl.rewards.rescore` needs to score them again.
+  """
   for example, group, score in list(zip(examples, texts, scores))[:limit]:
     record = example.record
     yield {'record': evals.anonymous(record.source, record.id),
-           'task': record.task, 'prompt': example.prompt,
-           'completion': group[0].text, 'finish': group[0].finish,
-           'reward': score.total[0],
-           'parts': {n: v[0] for n, v in score.parts.items()}}
+           'prompt': example.prompt,
+           **{name: getattr(record, name) for name in (
+               'source', 'task', 'question', 'answer', 'answer_type', 'options',
+               'tolerance', 'unit', 'meta')},
+           'completions': [
+               {'text': c.text, 'ids': c.ids, 'finish': c.finish,
+                'reward': score.total[i], 'valid': score.valid[i],
+                'parsed': score.parsed[i],
+                'parts': {n: v[i] for n, v in score.parts.items()}}
+               for i, c in enumerate(group)]}

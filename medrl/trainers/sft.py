@@ -110,10 +110,14 @@ def fit(run: build.Run, folder, initial):
 
 
 def _plateau(config, data, step: int) -> bool:
-  """Whether the validation score has not risen for `patience` of the steps."""
+  """Whether the validation score has not risen for `patience` of the steps.
+
+  Early in a run a share of the steps may be a single evaluation, whose noise
+  is no plateau; hence also for `patience_steps`.
+  """
   best, at = data['best']
   return bool(config.patience) and best >= 0 and (
-      step - at >= config.patience * step)
+      step - at >= max(config.patience * step, config.patience_steps))
 
 
 def _compile(session, state):

@@ -33,8 +33,9 @@ def test_phantoms_and_damaged_files_with_the_real_processor(tmp_path):
   specials = {role: f'<|{role}|>' for role in (
       'image_pad', 'video_pad', 'vision_start', 'vision_end', 'im_start',
       'im_end')} | {'pad': '<|endoftext|>'}
-  text_lib.build(phantom.corpus(0, 36), tuple(specials.values()), 512,
-                 tmp_path / 'tokenizer')
+  corpus = [f'{r.question}\n{r.demonstration}'
+            for r in phantom.records('', 'train', count=36)]
+  text_lib.build(corpus, tuple(specials.values()), 512, tmp_path / 'tokenizer')
   layout = types.Layout(14, 2, 2, 112, 784, 12544, specials)
   call = functools.partial(
       real_encode, root=str(tmp_path), layout=layout,

@@ -4,6 +4,7 @@ import pathlib
 import pytest
 
 from medrl.data import jsonl
+from medrl.rewards import answer
 
 DATA = pathlib.Path(__file__).parents[3] / 'shared/data'
 GOOD = {'id': 'a', 'images': ['a.png'], 'question': 'Which?', 'answer': 'B',
@@ -43,6 +44,18 @@ def test_fields(tmp_path):
     ({'answer_type': 'box', 'answer': [5, 2, 3, 9]}, 'x1 < x2'),
     ({'answer_type': 'boxes', 'answer': [1, 2, 3, 4]}, 'a list of'),
     ({'answer_type': 'text', 'answer': ['x']}, 'a string'),
+    ({'answer_type': 'ordinal', 'answer': 'C'}, "['A', 'B']"),
+    ({'answer_type': 'choices', 'answer': ['A', 'C']}, "['A', 'B']"),
+    ({'answer_type': 'choices', 'answer': 'A'}, 'a list of letters'),
+    ({'answer_type': 'yesnomaybe', 'answer': 'perhaps'}, "'maybe'"),
+    ({'answer_type': 'interval', 'answer': '3'}, 'a finite number'),
+    ({'answer_type': 'interval', 'answer': 3}, "meta['limits']"),
+    ({'answer_type': 'quantity', 'answer': 3}, 'no unit'),
+    ({'answer_type': 'dimensions', 'answer': [3, 'x'], 'unit': 'mm'}, 'list'),
+    ({'answer_type': 'date', 'answer': '3/4/2020'}, 'YYYY-MM-DD'),
+    ({'answer_type': 'duration', 'answer': [3, -1]}, '[weeks, days]'),
+    ({'answer_type': 'labels', 'answer': [1]}, 'a list of strings'),
+    ({'answer_type': 'states', 'answer': {'oedema': 'maybe'}}, 'uncertain'),
 ])
 def test_error_names_file_line_and_record(tmp_path, change, expected):
   bad = change
@@ -55,6 +68,32 @@ def test_error_names_file_line_and_record(tmp_path, change, expected):
   assert message.startswith('q.jsonl:2: ') and expected in message
   if isinstance(change, dict):
     assert f'record {bad["id"]!r}' in message
+
+
+@pytest.mark.parametrize('fields, text', [
+    ({'answer_type': 'choices', 'answer': ['B', 'A']}, 'A, B'),
+    ({'answer_type': 'ordinal', 'answer': 'B'}, 'B'),
+    ({'answer_type': 'yesnomaybe', 'answer': 'maybe'}, 'maybe'),
+    ({'answer_type': 'interval', 'answer': 3, 'meta': {'limits': [2.9, 3.1]}},
+     '3.05'),
+    ({'answer_type': 'interval', 'answer': 'N/A'}, 'N/A'),
+    ({'answer_type': 'quantity', 'answer': 30, 'unit': 'mm',
+      'tolerance': {'rel': .01}}, '3 cm'),
+    ({'answer_type': 'dimensions', 'answer': [20, 30], 'unit': 'mm'},
+     '3 x 2 cm'),
+    ({'answer_type': 'date', 'answer': '2014-09-23'}, '09/23/2014'),
+    ({'answer_type': 'duration', 'answer': [14, 1]}, '14 weeks, 1 day'),
+    ({'answer_type': 'labels', 'answer': ['oedema', 'effusion']},
+     'Effusion; oedema'),
+    ({'answer_type': 'box', 'answer': [1, 2, 3, 4]}, '[1, 2, 3, 4]'),
+    ({'answer_type': 'boxes', 'answer': []}, '[]'),
+])
+def test_answers_of_every_type_are_what_the_reward_compares_with(
+    tmp_path, fields, text):
+  """Lists of JSON and tuples of parsers must not differ."""
+  write(tmp_path, {**GOOD, **fields})
+  record, = jsonl.read(tmp_path, 'q.jsonl')
+  assert answer.correct(record, f'<answer>{text}</answer>') == 1
 
 
 def test_ids_are_unique(tmp_path):

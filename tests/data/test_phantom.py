@@ -168,12 +168,6 @@ def test_values_of_a_config():
   assert len(list(phantom.records('', 'test', **config))) == 4
 
 
-def test_corpus_holds_questions_options_and_demonstrations():
-  texts = list(phantom.corpus(0, 18))
-  assert len(texts) == 2 * 18 + 2 * (2 + 4 + 3)
-  assert 'Is there a lesion?' in texts
-
-
 @pytest.mark.parametrize('shuffled', [False, True])
 def test_side_can_be_learned_from_pixels(shuffled):
   """Least squares on 28 x 28 pixels; with shuffled labels, chance."""

@@ -123,8 +123,21 @@ def test_difference_is_paired_and_narrower_than_unpaired():
   assert result['high'] - result['low'] == pytest.approx(2 * spread, rel=.15)
 
 
+def test_each_answer_counts_in_one_score_of_a_difference():
+  first = [row(0, 1), row(1, .5, [0, 0, 1, 1], 'box'),
+           row(2, .25, ['a'], 'labels')]
+  second = [{**r, 'value': 0} for r in first]
+  for score, gain in (('accuracy', 1), ('mean_iou', .5),
+                      ('mean_jaccard', .25)):
+    found = scores.difference(first, second, score=score)
+    assert (found['value'], found['n']) == (gain, 1)
+  assert scores.summarise(first)['mean_jaccard']['value'] == .25
+  assert scores.summarise(first)['accuracy']['n'] == 1
+
+
 def test_score_names_are_defined():
-  rows = [row(0, 1), row(1, .5, [0, 0, 1, 1], 'box')]
+  rows = [row(0, 1), row(1, .5, [0, 0, 1, 1], 'box'),
+          row(2, .5, ['a'], 'labels')]
   metrics.check(f'eval/suite/{name}' for name in values(rows))
 
 

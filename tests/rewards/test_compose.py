@@ -33,6 +33,20 @@ def spy(record, completions, context):
   return types.Score((0.0,) * len(completions))
 
 
+def marked(record, completions, context):
+  return types.Score((1.0,) * len(completions), spans=tuple(
+      ((0, 2, 0.5), (i, i + 1, -1.0)) for i in range(len(completions))))
+
+
+def parted(record, completions, context):
+  size = len(completions)
+  return types.Score((1.0,) * size, {'critical': tuple(range(size))})
+
+
+def unmarked(record, completions, context):
+  return types.Score((1.0,) * len(completions), spans=((),))
+
+
 def broken(record, completions, context):
   raise KeyError('patient 7')
 
@@ -67,7 +81,7 @@ def test_weights_and_parts():
   assert score.valid == (True, True, True) and score.errors == 0
 
 
-@pytest.mark.parametrize('name', ['broken', 'infinite', 'short'])
+@pytest.mark.parametrize('name', ['broken', 'infinite', 'short', 'unmarked'])
 def test_a_failing_term_is_counted_and_voids_the_group(name, caplog):
   reward = compose.build({'one': term('ones'), 'bad': term(name, 3.0)})
   for _ in range(2):
@@ -86,8 +100,22 @@ def test_a_label_free_term_cannot_see_the_label():
   assert record.question == 'q'
   assert signals == [{'token_logps': 1.0}, {}, {}]
   assert RECORD.answer == 'yes'
-  with pytest.raises(ValueError, match='reference_answer'):
-    lift.declare(label_free=True, needs=('reference_answer',))
+
+
+def test_spans_are_weighted_and_joined():
+  reward = compose.build({'a': term('marked', 2.0), 'b': term('ones', 3.0),
+                          'c': term('marked', -1.0)})
+  assert reward(RECORD, GROUP, {}).spans[1] == (
+      (0, 2, 1.0), (1, 2, -2.0), (0, 2, -0.5), (1, 2, 1.0))
+  # A failed term has none.
+  reward = compose.build({'a': term('marked'), 'b': term('broken')})
+  assert reward(RECORD, GROUP, {}).spans[2] == ((0, 2, 0.5), (2, 3, -1.0))
+
+
+def test_a_terms_own_parts_are_kept():
+  score = compose.build({'a': term('parted', 2.0)})(RECORD, GROUP, {})
+  assert score.total == (2.0, 2.0, 2.0)
+  assert score.parts == {'a': (1.0, 1.0, 1.0), 'a/critical': (0., 1., 2.)}
 
 
 def test_needs_of_the_terms_in_use():

@@ -89,3 +89,20 @@ def test_nothing_to_learn_is_exactly_zero(name, scores, valid):
 def test_a_reward_that_is_nan_but_valid_is_not_hidden():
   scores = np.array([[np.nan, 1.]], np.float32)
   assert np.isnan(advantages.center(scores, all_valid(scores))[0, 1]).all()
+
+
+def test_span_credit_is_normalised_over_the_groups_stretches():
+  """Longhand: three credited tokens 1, 1, 4 of a group, one of them alone."""
+  nan = np.nan
+  credit = np.array([[[1, 1, nan], [nan, 4, 9]],     # 9: not written by it
+                     [[2, 2, nan], [nan, 2, nan]],   # all alike
+                     [[5, nan, nan], [7, 7, 7]]], np.float32)   # 7: invalid
+  given = info([[True, True], [True, True], [True, False]])
+  given = given._replace(mask=np.array(given.mask) & np.array(
+      [[[1, 1, 1], [1, 1, 0]]] * 3, bool))
+  result = np.asarray(advantages.span_credit(credit, given))
+  deviation = np.std([1, 1, 4], ddof=1)
+  expected = np.zeros_like(credit)
+  expected[0, 0, :2] = (1 - 2) / deviation
+  expected[0, 1, 1] = (4 - 2) / deviation
+  np.testing.assert_allclose(result, expected, atol=1e-5)

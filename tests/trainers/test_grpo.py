@@ -16,6 +16,7 @@ from medrl import build
 from medrl import checkpoint
 from medrl import metrics
 from medrl.evals import run as evals
+from medrl.rewards import rescore
 from medrl.trainers import grpo
 from tests.trainers import small
 
@@ -124,7 +125,14 @@ def test_rollouts_are_private_and_name_no_patient(plain):
   assert stat.S_IMODE(path.stat().st_mode) == 0o600
   rows = metrics.read(path)
   assert [r['step'] for r in rows] == [1] * 4 + [2] * 4 + [3] * 4
-  assert {'prompt', 'completion', 'reward', 'parts', 'task'} <= set(rows[0])
+  group = rows[0]['completions']
+  assert len(group) == 2   # whole, so that it can be scored again
+  assert {'text', 'ids', 'finish', 'reward', 'parts'} <= set(group[0])
+  (saved, *_), = [[s] for s in rescore.read(path) if s.row == rows[0]]
+  assert saved.record.answer == rows[0]['answer'] is not None
+  again = small.spread(saved.record, saved.completions, {})
+  assert again.total == pytest.approx([c['reward'] - c['parts']['guarded']
+                                       for c in group])
   # Eight records were drawn from, and an id pairs a record between steps.
   assert len({r['record'] for r in rows}) <= 8
   for file in folder.rglob('*'):

@@ -1,0 +1,56 @@
+"""Strings for `parse.structured`, each with the expected reading and why."""
+
+JSON = [   # text, last, first, why
+    ('{"a": 1}', {'a': 1}, {'a': 1}, 'plain'), ('{}', {}, {}, 'empty object'),
+    ('```json\n{"a": [1, 2]}\n```', {'a': [1, 2]}, {'a': [1, 2]}, 'fenced'),
+    ('so {"a": {"b": null}} ok', {'a': {'b': None}}, {'a': {'b': None}}, 'prose'),
+    ('{"a": 1} {"b": 2}', {'b': 2}, {'a': 1}, 'two'),
+    ('[{"a": 1}, {"b": 2}]', {'b': 2}, {'a': 1}, 'a list is not an object'),
+    ('{"a": "}{"}', {'a': '}{'}, {'a': '}{'}, 'braces in a string'),
+    (r'{"a": "\""}', {'a': '"'}, {'a': '"'}, 'an escaped quote'),
+    (r'\frac{1}{2} {"a": 1}', {'a': 1}, {'a': 1}, 'LaTeX braces'),
+    ('{"a": 1} {see above}', {'a': 1}, {'a': 1}, 'braces in prose'),
+    ('it\'s {"a": 1}', {'a': 1}, {'a': 1}, 'an apostrophe'),
+    ('{ "a" : 1 , "b" : true }', {'a': 1, 'b': True}, {'a': 1, 'b': True}, ''),
+    ('{"诊断": "肺炎"}', {'诊断': '肺炎'}, {'诊断': '肺炎'}, 'Chinese'),
+    ('{"a": 1', None, None, 'cut off'), ('"a": 1}', None, None, 'never opened'),
+    ('{"a": 1} {"b": ', None, {'a': 1}, 'the last is cut off'),
+    ("{'a': 1}", None, None, 'Python, not JSON'), ('{a: 1}', None, None, 'bare'),
+    ('{"a": 1,}', None, None, 'a comma too many'), ('[1, 2]', None, None, 'list'),
+    ('{"a": NaN}', None, None, 'NaN is not JSON'),
+    ('{"a": Infinity}', None, None, 'nor is Infinity'),
+    ('{"a": 1e999}', None, None, 'not finite'),
+    ('{"a": 1, "a": 2}', None, None, 'the same key twice'),
+    ('{"a": ' + '9' * 5000 + '}', None, None, 'int() would raise'),
+    ('{"a": ' * 5000 + '1' + '}' * 5000, None, None, 'too deep'),
+    ('{"a": // no\n1}', None, None, 'a comment'), ('', None, None, 'empty'),
+    ('{"a": "x\ny"}', None, None, 'a raw newline in a string'),
+    ('{"a": True}', None, None, 'Python'), ('N/A', None, None, 'declined'),
+]
+
+CALL = '{"name": "zoom", "arguments": {"box": [1, 2, 3, 4]}}'
+VALUE = {'name': 'zoom', 'arguments': {'box': [1, 2, 3, 4]}}
+
+CALLS = [   # text, values, why
+    (f'<tool_call>{CALL}</tool_call>', [VALUE], 'plain'),
+    (f'<tool_call>\n{CALL}\n</tool_call>', [VALUE], 'as Qwen writes'),
+    (f'<think>a</think>\n<tool_call>\n{CALL}\n</tool_call>', [VALUE], 'think'),
+    (f'<tool_call>{CALL}</tool_call>' * 2, [VALUE] * 2, 'two'),
+    ('<tool_call>{"name": "a", "arguments": {}}</tool_call>',
+     [{'name': 'a', 'arguments': {}}], 'no arguments'),
+    ('<tool_call>{"name": "a"}</tool_call>', [None], 'arguments are missing'),
+    ('<tool_call>{"arguments": {}}</tool_call>', [None], 'no name'),
+    ('<tool_call>{"name": 5, "arguments": {}}</tool_call>', [None], 'a number'),
+    ('<tool_call>{"name": "", "arguments": {}}</tool_call>', [None], 'no name'),
+    ('<tool_call>{"name": "a", "arguments": "{}"}</tool_call>', [None], 'text'),
+    (f'<tool_call>[{CALL}]</tool_call>', [None], 'a list'),
+    (f'<tool_call>{CALL} and more</tool_call>', [None], 'text behind'),
+    (f'<tool_call>{CALL}', [None], 'cut off'),
+    (f'<tool_call>{CALL}<tool_call>{CALL}</tool_call>', [None, VALUE], 'nested'),
+    ('<tool_call></tool_call>', [None], 'empty'), ('', [], 'none'),
+    ('<tool_call>zoom(1, 2)</tool_call>', [None], 'code'), (CALL, [], 'no tag'),
+    (f'{CALL}</tool_call>', [], 'never opened'),
+    (f'<tool_call>{CALL}</tool_call><tool_call>x</tool_call>', [VALUE, None],
+     'a bad call is not dropped'),
+    (f'<tool_response>{CALL}</tool_response>', [], 'what a tool said'),
+]
