@@ -54,6 +54,7 @@ def get_config(arg=''):
                            # a reward that hangs holds the run
       limit_s=10.0,        # a sample may take in a worker, which is then killed
       policy='mask',       # of a failed one: leave it out; or 'zero'
+      device=True,         # terms of token ids alone run where the rollout is
   ))
   # name -> dict(fn=factory, options=dict), for rewards that ask a model
   c.judges = ml_collections.ConfigDict()

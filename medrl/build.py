@@ -34,6 +34,7 @@ from medrl.processors import text
 from medrl.rewards import compose
 from medrl.rewards import judge
 from medrl.rewards import pool
+from medrl.rewards.array import combine
 from medrl.rollout import sampling
 
 
@@ -212,6 +213,25 @@ def reward(config) -> types.Reward:
   return compose.build(config.rewards.to_dict())
 
 
+def split_rewards(config) -> tuple[dict[str, Any], dict[str, Any]]:
+  """The config's reward terms of text, and those of token ids alone.
+
+  The second have an array form that reads ids and lengths and nothing else, so
+  they are computed where the rollout is (`config.scoring.device`). What needs
+  answers, budgets of records or the spelling of tokens stays with the text,
+  which has it at hand.
+  """
+  terms = config.rewards.to_dict()
+  compose.build(terms)   # says what is wrong with them
+  def of_ids(name):
+    one = {name: terms[name]}
+    return (combine.on_device(one) and not combine.needs_vocab(one)
+            and set(combine.reads(one)) <= {'ids', 'lengths'})
+  device = {name: term for name, term in terms.items()
+            if config.scoring.device and of_ids(name)}
+  return {n: t for n, t in terms.items() if n not in device}, device
+
+
 @dataclasses.dataclass
 class InProcess:
   """Scores samples here; what `pool.Pool` is with workers."""
@@ -235,8 +255,11 @@ def scoring(config) -> Iterator[InProcess | pool.Pool]:
     ValueError: the rewards do not fit, or judges, whose calls are counted in
       one place, are asked for in several processes.
   """
-  terms, how = config.rewards.to_dict(), config.scoring
-  reward = compose.build(terms)
+  (terms, device), how = split_rewards(config), config.scoring
+  logging.info('rewards on the device: %s; on text: %s',
+               ', '.join(device) or 'none', ', '.join(terms) or 'none')
+  make = functools.partial(compose.build, terms, optional=True)
+  reward = make()
   asked = {kind: judge.build(config[kind].to_dict())
            for kind in ('judges', 'embedders') if config[kind]}
   if not how.workers:
@@ -245,8 +268,7 @@ def scoring(config) -> Iterator[InProcess | pool.Pool]:
   if asked:
     raise ValueError(f'scoring.workers {how.workers} with {sorted(asked)}, '
                      f'which stay in one process; set scoring.workers=0')
-  with pool.open_pool(functools.partial(compose.build, terms),
-                      workers=how.workers, limit_s=how.limit_s,
+  with pool.open_pool(make, workers=how.workers, limit_s=how.limit_s,
                       policy=how.policy) as opened:
     yield opened
 

@@ -28,7 +28,8 @@ class _Term(NamedTuple):
 
 
 def build(terms: Mapping[str, Mapping[str, Any]],
-          resolve: Callable[[str], Any] = lookup.resolve) -> types.Reward:
+          resolve: Callable[[str], Any] = lookup.resolve, *,
+          optional: bool = False) -> types.Reward:
   """Returns the reward `total = sum of weight * term`.
 
   A term that raises, or gives other than G finite numbers, is counted in
@@ -45,12 +46,13 @@ def build(terms: Mapping[str, Mapping[str, Any]],
     terms: name -> {'fn': dotted name, 'weight': float, 'options': mapping};
       options may be left out. A term of weight 0 is checked but never run.
     resolve: dotted name -> function.
+    optional: whether there may be no term of non-zero weight; all get 0 then.
 
   Raises:
     ValueError: a term is malformed, or none has a weight other than 0.
   """
   active = _active(terms, resolve)
-  if not active:
+  if not active and not optional:
     raise ValueError(f'terms {sorted(terms)!r}: every weight is 0, so nothing '
                      'would be rewarded; give one of them a weight')
   reported = set()
@@ -121,9 +123,27 @@ def _term(name: str, spec: Mapping[str, Any],
         f'reward term {name!r}: {spec["fn"]}{signature} cannot be called with '
         '(record, completions, context); a rule about one answer is lifted by '
         'lift.per_completion') from error
+  inner = _inner(name, fn, options, resolve)
+  needed = {*getattr(fn, 'needs', ()), *(n for t in inner for n in t.needs)}
+  single = getattr(fn, 'per_completion',
+                   bool(inner) and all(t.single for t in inner))
   return _Term(functools.partial(fn, **options), weight,
-               getattr(fn, 'label_free', False), getattr(fn, 'needs', ()),
-               getattr(fn, 'per_completion', False))
+               getattr(fn, 'label_free', False), tuple(sorted(needed)), single)
+
+
+def _inner(name: str, fn: Callable[..., Any], options: Mapping[str, Any],
+           resolve: Callable[[str], Any]) -> list[_Term]:
+  """Checks the terms inside a reward made of others (`gates`)."""
+  if not hasattr(fn, 'inner'):
+    return []
+  specs = [{'fn': t} if isinstance(t, str) else dict(t)
+           for t in fn.inner(options)]
+  for spec in specs:
+    if 'weight' in spec:
+      raise ValueError(f'reward term {name!r}: the term {spec!r} in it has a '
+                       f'weight, which would be lost; weigh the outer one')
+  return [_term(f'{name}[{i}]', {**spec, 'weight': 1.0}, resolve)
+          for i, spec in enumerate(specs)]
 
 
 def _run(term: _Term, record: types.Record,

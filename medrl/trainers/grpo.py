@@ -132,11 +132,11 @@ def fit(run: build.Run, folder, params) -> bool:
       up = run.crossing.up(score_arrays(config, texts, written, scores))
       clock.append(time.monotonic())
 
-      train_batch, prepared = programs['prepare'][bucket](
+      train_batch, parts, prepared = programs['prepare'][bucket](
           state.trained, state.frozen, reference, rollout, up)
       state, out = programs['update'][bucket](state, train_batch)
       step += 1
-      out = run.crossing.fetch(prepared | out)
+      parts, out = run.crossing.fetch((parts, prepared | out))
       weights = session_lib.policy(session, state)
       clock.append(time.monotonic())
 
@@ -149,8 +149,8 @@ def fit(run: build.Run, folder, params) -> bool:
         evaluated = session_lib.evaluate(session, weights)
       if writer:
         line = writer.write(step, values | evaluated)
-        writer.rollouts(step, rollout_rows(config.log.rollouts_per_step,
-                                           examples, texts, scores))
+        writer.rollouts(step, rollout_rows(config, examples, texts, scores,
+                                           parts))
         # Where every reward of a step failed, it has no mean.
         bar.set_postfix(reward=f'{line.get("reward/total", math.nan):.3f}',
                         length=f'{line["rollout/length"]:.0f}')
@@ -249,13 +249,19 @@ def times(clock, values, out) -> dict[str, float]:
                   'time/tokens_per_second': written / spent['time/sample']}
 
 
-def rollout_rows(limit: int, examples, texts, scores):
+def rollout_rows(config, examples, texts, scores, parts):
   """Some prompts with their whole groups, without identifiers of patients.
 
-  All that `medrl.rewards.rescore` needs to score them again.
+  All that `medrl.rewards.rescore` needs to score them again. `parts` are the
+  values [P, G] of the terms that were computed on the device.
   """
-  for example, group, score in list(zip(examples, texts, scores))[:limit]:
+  groups = zip(range(config.log.rollouts_per_step), examples, texts, scores)
+  for p, example, group, score in groups:
     record = example.record
+    here = {name: values[p] for name, values in parts.items()}
+    total = np.array(score.total) + sum(
+        config.rewards[name].weight * values for name, values in here.items())
+    named = {**score.parts, **here}
     yield {'record': evals.anonymous(record.source, record.id),
            'prompt': example.prompt,
            **{name: getattr(record, name) for name in (
@@ -263,7 +269,7 @@ def rollout_rows(limit: int, examples, texts, scores):
                'tolerance', 'unit', 'meta')},
            'completions': [
                {'text': c.text, 'ids': c.ids, 'finish': c.finish,
-                'reward': score.total[i], 'valid': score.valid[i],
+                'reward': float(total[i]), 'valid': score.valid[i],
                 'parsed': score.parsed[i],
-                'parts': {n: v[i] for n, v in score.parts.items()}}
+                'parts': {n: float(v[i]) for n, v in named.items()}}
                for i, c in enumerate(group)]}

@@ -15,6 +15,8 @@ from medrl import metrics
 from medrl import sharding
 from medrl import types
 from medrl.evals import run as evals
+from medrl.rewards.array import budget
+from medrl.rewards.array import combine
 from medrl.rl import advantages
 from medrl.trainers import session as session_lib
 from medrl.trainers import signals
@@ -65,8 +67,9 @@ def compile_programs(session, state, reference):
   whole = sharding.replicated(run.mesh)
   prepared = jax.jit(
       functools.partial(prepare, scorer=scorer, words=words, rl=rl,
-                        advantage=lookup.resolve(rl.advantage)),
-      out_shardings=(rows, whole))
+                        advantage=lookup.resolve(rl.advantage),
+                        score_ids=id_rewards(run)),
+      out_shardings=(rows, rows, whole))
   step = jax.jit(step, donate_argnums=0, out_shardings=(session.laid, whole))
   prompts, group = config.rollout.prompts, config.rollout.group
   options = build.sampling_options(run, group, config.rollout.temperature)
@@ -84,14 +87,14 @@ def compile_programs(session, state, reference):
     out['prepare'][bucket] = build.compile_ahead(
         f'prepare {bucket}', prepared, held.trained, held.frozen, reference,
         rollout, scores)
-    batch, _ = out['prepare'][bucket].out_info
+    batch = out['prepare'][bucket].out_info[0]
     out['update'][bucket] = build.compile_ahead(
         f'update {bucket}', step, held, laid_out(batch, rows))
   return out
 
 
 def prepare(trained, frozen, reference, rollout: types.Rollout, scores: Scores,
-            *, scorer, words, rl, advantage):
+            *, scorer, words, rl, advantage, score_ids):
   """Rewards -> what the update takes: advantages, old and reference log-probs.
 
   Args:
@@ -99,10 +102,15 @@ def prepare(trained, frozen, reference, rollout: types.Rollout, scores: Scores,
     rollout: of the policy.
     scores: of its completions.
     scorer, words, rl, advantage: static; `rl` is the config's.
+    score_ids: from `id_rewards`.
 
   Returns:
-    TrainBatch and metrics.
+    TrainBatch, the values [P, G] of the terms computed here by name, and
+    metrics.
   """
+  more, parts = score_ids(rollout)
+  scores = scores._replace(total=scores.total + more)
+
   def in_parts(params):
     """Scores in the micro-batches of the update, which fit the memory."""
     parts = update.microbatched(rollout, rl.microbatches)
@@ -120,10 +128,29 @@ def prepare(trained, frozen, reference, rollout: types.Rollout, scores: Scores,
   batch = types.TrainBatch(
       rollout, gain, (mask & scores.valid[..., None]).astype(jnp.float32), old,
       in_parts(reference) if rl.kl_weight else zeros)
-  return batch, rollout_metrics(rollout, scores)
+  return batch, parts, rollout_metrics(rollout, scores, parts)
 
 
-def rollout_metrics(rollout: types.Rollout, scores: Scores):
+def id_rewards(run: build.Run):
+  """`rollout -> (weighted sum, {term: values})`, of terms of token ids alone.
+
+  Values are [P, G]; the sum is 0 where the config has no such term.
+  """
+  _, terms = build.split_rewards(run.config)
+  if not terms:
+    return lambda rollout: (0., {})
+  score = combine.build(terms, jnp, fori=jax.lax.fori_loop)
+
+  def of_rollout(rollout):
+    there = budget.written(rollout.tokens, rollout.action_mask, jnp,
+                           stop=run.stop)
+    ids, lengths = combine.packed(rollout.tokens, there, jnp)
+    return score({'ids': ids, 'lengths': lengths})
+
+  return of_rollout
+
+
+def rollout_metrics(rollout: types.Rollout, scores: Scores, parts):
   """Means over a rollout, by metric name."""
   mask, valid = rollout.action_mask, scores.valid
   count = jnp.sum(mask).astype(jnp.float32)
@@ -138,6 +165,8 @@ def rollout_metrics(rollout: types.Rollout, scores: Scores):
       'rollout/length': metrics.Mean(count, members),
       'rollout/finished': metrics.Mean(jnp.sum(rollout.finished), members),
       'rollout/entropy': metrics.Mean(jnp.sum(rollout.entropy), count),
+      **{f'reward/part/{name}': metrics.Mean(jnp.sum(values), members)
+         for name, values in parts.items()},
   }
 
 

@@ -125,6 +125,22 @@ def test_needs_of_the_terms_in_use():
   assert compose.needs(terms) == ('token_logps',)
 
 
+def test_terms_inside_a_gate_are_checked_and_asked_for():
+  gate = {'fn': 'medrl.rewards.gates.gated', 'weight': 1.0, 'options': {
+      'when': {'fn': f'{__name__}.ones'}, 'then': f'{__name__}.length'}}
+  assert compose.needs({'g': gate}) == ('embedding', 'token_logps')
+  assert not compose.build({'g': gate}).per_completion
+  gate['options']['when'] = 'medrl.rewards.format.tags'
+  assert compose.build({'g': gate}).per_completion
+  gate['options']['then'] = {'fn': f'{__name__}.length',
+                             'options': {'pre': 2}}
+  with pytest.raises(ValueError, match="'g.1.'.*did you mean 'per'"):
+    compose.build({'g': gate})
+  gate['options']['then'] = {'fn': f'{__name__}.length', 'weight': 2.0}
+  with pytest.raises(ValueError, match='weigh the outer one'):
+    compose.build({'g': gate})
+
+
 def test_a_config_dict_is_a_mapping_too():
   terms = ml_collections.ConfigDict({
       'tags': {'fn': 'medrl.rewards.format.tags', 'weight': 1,

@@ -222,3 +222,46 @@ def test_a_config_that_does_not_fit_is_told_at_the_start(
     tmp_path, changed, says):
   with pytest.raises(ValueError, match=says):
     grpo.train(small.config(**changed), tmp_path)
+
+
+def test_rewards_of_token_ids_alone_are_computed_on_the_device(
+    tmp_path, caplog):
+  """The same numbers as on text, in metrics, in rollouts and in the update."""
+  terms = {
+      'repeat': {'fn': 'medrl.rewards.repetition.tokens', 'weight': 2.,
+                 'options': {'n': 1}},
+      'long': {'fn': 'medrl.rewards.budget.overlong', 'weight': .5,
+               'options': {'limit': 8, 'buffer': 6}},
+      'spread': {'fn': 'tests.trainers.small.spread', 'weight': 1.}}
+  found = {}
+  for device in (True, False):
+    folder = tmp_path / str(device)
+    caplog.clear()
+    with caplog.at_level('INFO'):
+      lines = small.train(folder, rl__steps=2, rewards=terms,
+                          scoring__device=device)
+    told = 'rewards on the device: long, repeat; on text: spread'
+    assert (told in caplog.text) == device
+    found[device] = lines[2], metrics.read(folder / 'rollouts.jsonl')
+  for name in ('reward/total', 'reward/part/repeat', 'reward/part/long',
+               'loss/policy', 'optim/grad_norm'):
+    # Sums in float32 on one side and in float64 on the other.
+    assert found[True][0][name] == pytest.approx(found[False][0][name],
+                                                 rel=1e-5, abs=1e-7), name
+  assert found[True][0]['reward/part/long'] < 0
+  for a, b in zip(found[True][1], found[False][1]):
+    for one, two in zip(a['completions'], b['completions']):
+      assert one['text'] == two['text']
+      assert one['parts'] == pytest.approx(two['parts'], abs=1e-6)
+      assert one['reward'] == pytest.approx(two['reward'], abs=1e-5)
+
+
+def test_workers_score_as_the_loop_does(tmp_path):
+  terms = {'tags': {'fn': 'medrl.rewards.format.tags', 'weight': 1.},
+           'repeat': {'fn': 'medrl.rewards.repetition.tokens', 'weight': 1.,
+                      'options': {'n': 1}}}
+  lines = [small.train(tmp_path / str(n), rl__steps=1, rewards=terms,
+                       scoring__workers=n, scoring__device=False)[1]
+           for n in (0, 2)]
+  assert lines[1]['reward/timeouts'] == 0 == lines[1]['reward/errors']
+  assert lines[0]['reward/total'] == lines[1]['reward/total']

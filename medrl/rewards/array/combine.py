@@ -58,6 +58,16 @@ def reads(terms: Mapping[str, Mapping[str, Any]],
                        for array in _all_reads(_form(terms[name], resolve))}))
 
 
+def needs_vocab(terms: Mapping[str, Mapping[str, Any]],
+                resolve: Resolve = lookup.resolve) -> bool:
+  """Whether `build(terms)` must be given the tokens' texts."""
+  def one(form: _Form) -> bool:
+    return ('vocab' in inspect.signature(form.fn).parameters
+            or any(map(one, form.inner)))
+  return any(one(_form(terms[name], resolve))
+             for name in on_device(terms, resolve))
+
+
 def build(terms: Mapping[str, Mapping[str, Any]], xp: Any,
           resolve: Resolve = lookup.resolve,
           fori: Callable[..., Any] | None = None, vocab: tuple[str, ...] = ()

@@ -6,42 +6,31 @@ or a policy cuts '</think>' into tokens, and whatever else is in the first and
 the last of them ('.</', '>\\n'), the tag is found. Blocks by choice
 (`format.blocks`), steps and thoughts have no array form.
 
-Each token says, for each tag, which beginnings of it the token ends with
-(first), which parts of it the token is (middle), and which ends of it the token
-begins with (last): a bit for each number of characters read so far. Every place
-looks back over as many tokens as a tag has characters, all places at once.
+Every place looks back over as many tokens as a tag has characters, all places
+at once, and adds up what `tag_tables` says of them.
 """
 
-from collections.abc import Sequence
-import functools
-from typing import Any, NamedTuple
-
-import numpy as np
+from collections.abc import Callable, Sequence
+import math
+from typing import Any
 
 from medrl.rewards import format as oracle
+from medrl.rewards.array import tag_tables
 
-_BITS = 28          # of a group's 32; the other 4 hold a length and a tag
-_LONGEST_TAG = 16
-_LONGEST = 23_000   # T of which 8 T^2 fits in uint32
+_LONGEST = 46_000   # T of which 2 T^2 fits in uint32
 _PIECES = 4
+_ROWS = 256         # completions looked through at a time
 _THINK = ('<think>', '</think>')
 _ANSWER = ('<answer>', '</answer>')
-# Of a token's text, or of its part before the last '<', behind the first '>',
-# or between the first '>' and the last '<': something, a letter or digit.
-_WHOLE, _BEFORE, _BEHIND, _BETWEEN = 0, 1, 2, 3
 
-
-class _Group(NamedTuple):
-  """What the tokens of a vocabulary are to some tags; uint32 [V + 1] each."""
-  first: Any     # and in the upper 4 bits the token's length
-  middle: Any
-  last: Any      # and in the upper 4 bits 1 + the tag that is whole in it
-  masks: tuple[int, ...]   # the bits of each tag
+Fori = Callable[..., Any]
+_Groups = tuple[tag_tables.Group, ...]
+_Found = tuple[tag_tables.Group, Any, int]
 
 
 def in_order(ids: Any, lengths: Any, xp: Any, *,
              tags: Sequence[str] = oracle.TAGS,
-             vocab: tuple[str, ...] = ()) -> Any:
+             vocab: tuple[str, ...] = (), fori: Fori | None = None) -> Any:
   """Returns 1.0 where each tag stands once and in order, else -1.0; [P, G].
 
   Args:
@@ -52,68 +41,71 @@ def in_order(ids: Any, lengths: Any, xp: Any, *,
       of them ends.
     vocab: each token's text; bytes that are no text by themselves as
       'surrogateescape' decodes them. Ids beyond it are part of no tag.
+    fori: None looks through all completions at once; `jax.lax.fori_loop` some
+      at a time, which a CPU's cache holds, to the same numbers.
 
   Raises:
     ValueError: there is no vocabulary, a tag cannot be found so, a token holds
-      more than one, or T is above 23,000.
+      more than one, or T is above 46,000.
   """
-  found = _found(ids, lengths, tuple(tags), vocab, xp)
+  found = _found(ids, lengths, tuple(tags), vocab, xp, fori)
   return xp.where(_rising([at for _, at, _ in found], ids.shape[-1]), 1.0, -1.0)
 
 
 def tags(ids: Any, lengths: Any, xp: Any, *, think: bool = True,
-         filled: bool = False, vocab: tuple[str, ...] = ()) -> Any:
+         filled: bool = False, vocab: tuple[str, ...] = (),
+         fori: Fori | None = None) -> Any:
   """Returns 1.0 where there are a think and an answer block, else 0.0; [P, G].
 
-  Equal to `format.tags`, where it matters if white space, letters and digits
-  are whole tokens: of those cut into bytes, the parts count as letters.
+  Equal to `format.tags`, but for white space that is cut into bytes: like all
+  such parts of characters, they are taken for letters.
 
   Args:
-    ids, lengths, xp, vocab: as in `in_order`.
+    ids, lengths, xp, vocab, fori: as in `in_order`.
     think: False for an answer block alone.
     filled: each block must hold a letter or digit.
 
   Raises:
     ValueError: as `in_order`.
   """
-  if think:
-    return _shaped(ids, lengths, _THINK + _ANSWER, (), filled, vocab, xp)
-  return _shaped(ids, lengths, _ANSWER, _THINK, filled, vocab, xp)
+  wanted, banned = (_THINK + _ANSWER, ()) if think else (_ANSWER, _THINK)
+  found = _found(ids, lengths, wanted + banned, vocab, xp, fori)
+  return _shaped(ids, lengths, found, len(wanted), filled, vocab, xp)
 
 
 def think_after(ids: Any, lengths: Any, xp: Any, *, filled: bool = False,
-                vocab: tuple[str, ...] = ()) -> Any:
+                vocab: tuple[str, ...] = (), fori: Fori | None = None) -> Any:
   """Returns 1.0 where there are an answer and a think block; rest as `tags`."""
-  return _shaped(ids, lengths, _ANSWER + _THINK, (), filled, vocab, xp)
+  found = _found(ids, lengths, _ANSWER + _THINK, vocab, xp, fori)
+  return _shaped(ids, lengths, found, 4, filled, vocab, xp)
 
 
 def _rising(places: list[Any], size: int) -> Any:
   """Whether each tag was found once, and behind the one before; [P, G]."""
   right = True
   for before, place in zip([None, *places], places):
-    right = right & (place >= 2 * size) & (place < 4 * size)
+    right = right & (place >= size) & (place < 2 * size)
     if before is not None:
       right = right & (before < place)
   return right
 
 
-def _shaped(ids: Any, lengths: Any, wanted: tuple[str, ...],
-            banned: tuple[str, ...], filled: bool, vocab: tuple[str, ...],
-            xp: Any) -> Any:
-  found = _found(ids, lengths, wanted + banned, vocab, xp)
+def _shaped(ids: Any, lengths: Any, found: list[_Found],
+            wanted: int, filled: bool, vocab: tuple[str, ...], xp: Any) -> Any:
+  """Whether the first `wanted` tags are blocks, and the others not there."""
   size = ids.shape[-1]
   if not size:
     return xp.zeros(lengths.shape) * 1.0
-  right = _rising([at for _, at, _ in found[:len(wanted)]], size)
-  for _, at, _ in found[len(wanted):]:
+  right = _rising([at for _, at, _ in found[:wanted]], size)
+  for _, at, _ in found[wanted:]:
     right = right & (at == 0)
   # Where a tag is missing, any place will do.
-  ends = [xp.where(right, at // 2 - size, 0).astype(xp.int32)
-          for _, at, _ in found[:len(wanted)]]
+  ends = [xp.where(right, at - size, 0).astype(xp.int32)
+          for _, at, _ in found[:wanted]]
   known = _known(ids, vocab, xp)
   starts = [_start(known, end, group, k, xp)
             for end, (group, _, k) in zip(ends, found)]
-  text = xp.asarray(_text(vocab))[known]
+  text = xp.asarray(tag_tables.text(vocab))[known]
   place = xp.arange(size)
   real = place < lengths[..., None]
 
@@ -122,14 +114,15 @@ def _shaped(ids: Any, lengths: Any, wanted: tuple[str, ...],
     inside = real & (place > end[..., None]) & (place < start[..., None])
     inner = (inside & _flag(text, bit)).any(-1)
     here = [_flag(_at(text, p, xp), bit + 2 * part) for p, part in (
-        (end, _BEHIND), (start, _BEFORE), (start, _BETWEEN))]
+        (end, tag_tables.BEHIND), (start, tag_tables.BEFORE),
+        (start, tag_tables.BETWEEN))]
     return xp.where(end == start, here[2], inner | here[0] | here[1])
 
   outside = real & ((place < starts[0][..., None])
                     | (place > ends[-1][..., None]))
   stray = (outside & _flag(text, 0)).any(-1)
-  stray = stray | _flag(_at(text, starts[0], xp), 2 * _BEFORE)
-  stray = stray | _flag(_at(text, ends[-1], xp), 2 * _BEHIND)
+  stray = stray | _flag(_at(text, starts[0], xp), 2 * tag_tables.BEFORE)
+  stray = stray | _flag(_at(text, ends[-1], xp), 2 * tag_tables.BEHIND)
   for end, start in zip(ends[1::2], starts[2::2]):
     stray = stray | between(end, start, 0)
   right = right & ~stray
@@ -140,25 +133,61 @@ def _shaped(ids: Any, lengths: Any, wanted: tuple[str, ...],
 
 
 def _found(ids: Any, lengths: Any, wanted: tuple[str, ...],
-           vocab: tuple[str, ...], xp: Any) -> list[tuple[_Group, Any, int]]:
+           vocab: tuple[str, ...], xp: Any,
+           fori: Fori | None) -> list[_Found]:
   """Each tag's group, place [P, G] and number in its group.
 
-  The place is the sum, over tokens t that end the tag, of 2 T + 2 t, and 1 if
-  it is whole in t: from 2 T to below 4 T for one of it, 0 for none.
+  The place is the sum of T + t over the tokens t that end the tag: from T to
+  2 T - 1 for one of it, more for more, 0 for none. No token ends two tags.
   """
   size = ids.shape[-1]
   if size > _LONGEST:
     raise ValueError(f'{size} tokens: sums of places of more than {_LONGEST} '
                      'overflow; cut the completions')
-  groups = _groups(wanted, vocab)
-  real = xp.arange(size) < lengths[..., None]
-  known = xp.where(real, _known(ids, vocab, xp), len(vocab))
-  reach = max(map(len, wanted)) - 1
+  groups = tag_tables.groups(wanted, vocab)
+  rows = math.prod(lengths.shape)
+  ids, sizes = ids.reshape(rows, size), lengths.reshape(rows)
+  if fori is None or rows <= _ROWS:
+    totals = _of_rows(ids, sizes, groups, xp)
+  else:
+    totals = _by_blocks(ids, sizes, groups, xp, fori)
+  tags_ = [(group, k) for group in groups for k in range(len(group.masks))]
+  return [(group, total.reshape(lengths.shape), k)
+          for total, (group, k) in zip(totals, tags_)]
+
+
+def _by_blocks(ids: Any, lengths: Any, groups: _Groups, xp: Any,
+               fori: Fori) -> list[Any]:
+  """`_of_rows`, some rows at a time."""
+  rows, size = ids.shape
+  count = -(-rows // _ROWS)
+  more = count * _ROWS - rows
+  ids = xp.pad(ids, ((0, more), (0, 0))).reshape(count, _ROWS, size)
+  lengths = xp.pad(lengths, (0, more)).reshape(count, _ROWS)
+
+  def body(k, out):
+    block = _of_rows(xp.take(ids, k, axis=0), xp.take(lengths, k, axis=0),
+                     groups, xp)
+    return xp.where(xp.arange(count)[:, None] == k, xp.stack(block)[:, None],
+                    out)
+
+  number = sum(len(group.masks) for group in groups)
+  out = fori(0, count, body, xp.zeros((number, count, _ROWS), xp.uint32))
+  return list(out.reshape(number, -1)[:, :rows])
+
+
+def _of_rows(ids: Any, lengths: Any, groups: _Groups,
+             xp: Any) -> list[Any]:
+  """Each tag's place, [R] each."""
+  vocab = groups[0].kinds.shape[0] - 1
+  real = xp.arange(ids.shape[-1]) < lengths[:, None]
+  known = xp.where(real & (ids >= 0) & (ids < vocab), ids, vocab)
   out = []
   for group in groups:
-    tables = [xp.asarray(t)[known] for t in group[:3]]
-    totals = _totals(tables, group.masks, reach, xp)
-    out += [(group, total, k) for k, total in enumerate(totals)]
+    kinds = xp.asarray(group.kinds)[known].astype(xp.int32)
+    tables = [xp.asarray(t)[kinds]
+              for t in (group.first, group.middle, group.last)]
+    out += _totals(tables, group.masks, group.reach, xp)
   return out
 
 
@@ -174,7 +203,7 @@ def _totals(tables: list[Any], masks: tuple[int, ...], reach: int,
     end = min(start + piece, size)
     some = [t[..., start - reach:end] if start else xp.pad(t[..., :end], ahead)
             for t in tables]
-    place = xp.arange(start, end).astype(xp.uint32) * 2 + 2 * size
+    place = xp.arange(size + start, size + end).astype(xp.uint32)
     found = _ending(some, masks, place, xp)
     # Added before the sum, since XLA on CPU writes what it sums up to memory.
     if end - start == piece:
@@ -188,7 +217,7 @@ def _totals(tables: list[Any], masks: tuple[int, ...], reach: int,
 
 def _ending(tables: list[Any], masks: tuple[int, ...], place: Any,
             xp: Any) -> list[Any]:
-  """Of each tag: `place` (+ 1 if whole) where it ends, else 0.
+  """Of each tag: `place` where it ends, else 0.
 
   The tables hold as many tokens more than `place`, before it, as a tag may
   reach back.
@@ -200,26 +229,28 @@ def _ending(tables: list[Any], masks: tuple[int, ...], place: Any,
   for back in range(reach):
     here = first[..., back:back + size]
     # What is above the bits of characters only ever moves up and out.
-    read = here | ((read << (here >> xp.uint32(_BITS)))
+    read = here | ((read << (here >> xp.uint32(tag_tables.BITS)))
                    & middle[..., back:back + size])
   here = last[..., reach:]
-  done, whole = read & here, here >> xp.uint32(_BITS)
-  return [xp.where((done & xp.uint32(mask)) != 0, place, 0)
-          + xp.where(whole == k + 1, place + 1, 0)
+  done, whole = read & here, here >> xp.uint32(tag_tables.BITS)
+  return [xp.where(((done & xp.uint32(mask)) != 0) | (whole == k + 1), place, 0)
           for k, mask in enumerate(masks)]
 
 
-def _start(known: Any, end: Any, group: _Group, k: int, xp: Any) -> Any:
+def _start(known: Any, end: Any, group: tag_tables.Group, k: int,
+           xp: Any) -> Any:
   """The token in which tag k begins that ends in token `end`; [P, G]."""
-  first, last = xp.asarray(group.first), xp.asarray(group.last)
+  # Of each token again, as these few are cheaper to look up so.
+  first = xp.asarray(group.first[group.kinds])
+  last = xp.asarray(group.last[group.kinds])
   start = end
   # From afar to near, as a tag begins at the last '<' before its end.
-  for back in range(_LONGEST_TAG - 1, 0, -1):
+  for back in range(tag_tables.LONGEST_TAG - 1, 0, -1):
     place = end - back
     token = _at(known, xp.maximum(place, 0), xp)
     begins = (place >= 0) & (first[token] & xp.uint32(group.masks[k]) != 0)
     start = xp.where(begins, place, start)
-  whole = last[_at(known, end, xp)] >> xp.uint32(_BITS) == k + 1
+  whole = last[_at(known, end, xp)] >> xp.uint32(tag_tables.BITS) == k + 1
   return xp.where(whole, end, start)
 
 
@@ -233,72 +264,3 @@ def _flag(values: Any, bit: int) -> Any:
 
 def _known(ids: Any, vocab: tuple[str, ...], xp: Any) -> Any:
   return xp.where((ids >= 0) & (ids < len(vocab)), ids, len(vocab))
-
-
-@functools.lru_cache(maxsize=16)
-def _groups(wanted: tuple[str, ...],
-            vocab: tuple[str, ...]) -> tuple[_Group, ...]:
-  oracle.check_tags(wanted)
-  if not vocab:
-    raise ValueError('tags are found by the text of each token: give `vocab`')
-  for a in wanted:
-    if len(a) > _LONGEST_TAG or any(
-        a[-size:] == b[:size] for b in wanted
-        for size in range(1, min(len(a), len(b)) + (a != b))):
-      raise ValueError(f'tag {a!r} of {wanted!r} is longer than {_LONGEST_TAG} '
-                       'characters, or one begins as it ends')
-  groups, some = [], []
-  for tag in wanted:
-    if sum(len(t) - 1 for t in [*some, tag]) > _BITS:
-      groups.append(some)
-      some = []
-    some.append(tag)
-  begin = tuple(tag[:j] for tag in wanted for j in range(1, len(tag)))
-  finish = tuple(tag[j:] for tag in wanted for j in range(1, len(tag)))
-  for w in vocab:
-    count = sum(map(w.count, wanted))
-    part = w not in wanted and (w.endswith(begin) or w.startswith(finish))
-    if count > 1 or (count and part):
-      raise ValueError(f'token {w!r} of the vocabulary holds one of {wanted!r} '
-                       'and a part of another')
-  return tuple(_group(tuple(some), vocab) for some in [*groups, some])
-
-
-def _group(wanted: tuple[str, ...], vocab: tuple[str, ...]) -> _Group:
-  cuts = [(tag, j) for tag in wanted for j in range(1, len(tag))]
-  begin = tuple(tag[:j] for tag, j in cuts)
-  finish = tuple(tag[j:] for tag, j in cuts)
-  parts = {tag[i:j] for tag, j in cuts for i in range(1, j + 1)}
-  out = np.zeros((3, len(vocab) + 1), np.uint32)
-  for number, w in enumerate(vocab):
-    if not (w in parts or w.endswith(begin) or w.startswith(finish)
-            or any(tag in w for tag in wanted)):
-      continue
-    for bit, (tag, j) in enumerate(cuts):
-      reads = j > len(w) and tag[j - len(w):j] == w
-      for row, holds in enumerate((w.endswith(tag[:j]), reads,
-                                   w.startswith(tag[j:]))):
-        out[row, number] |= holds << bit
-    whole = [k + 1 for k, tag in enumerate(wanted) if tag in w]
-    # A longer token is no part of a tag, and its length does not matter.
-    out[0, number] |= min(len(w), 15) << _BITS
-    out[2, number] |= sum(whole) << _BITS
-  masks, used = [], 0
-  for tag in wanted:
-    masks.append((2**(len(tag) - 1) - 1) << used)
-    used += len(tag) - 1
-  return _Group(*out, tuple(masks))
-
-
-@functools.lru_cache(maxsize=16)
-def _text(vocab: tuple[str, ...]) -> np.ndarray:
-  """uint8 [V + 1]: two bits for a token and three parts of it."""
-  out = np.zeros(len(vocab) + 1, np.uint8)
-  for number, w in enumerate(vocab):
-    before, behind = w.rfind('<'), w.find('>')
-    parts = {_WHOLE: w, _BEFORE: w[:max(before, 0)], _BEHIND: w[behind + 1:],
-             _BETWEEN: w[behind + 1:max(before, behind + 1)]}
-    for part, piece in parts.items():
-      letter = any(c.isalnum() or '\udc80' <= c <= '\udcff' for c in piece)
-      out[number] |= ((2 if letter else 0) | bool(piece.strip())) << 2 * part
-  return out

@@ -108,7 +108,8 @@ def grade(benchmark: str, answer: str, response: str, *,
       choices = [prefix.format(letter) + text
                  for letter, text in zip(string.ascii_uppercase, choices)]
     text = tagged(response) if tags_first else response
-    return {'correct': mcq(choices, answer, text, **_of(on, 'fuzzy', 'mention'))}
+    flags = _of(on, 'fuzzy', 'mention')
+    return {'correct': mcq(choices, answer, text, **flags)}
   return _vqa(rule, answer, response, choices, kind, on)
 
 
@@ -120,8 +121,12 @@ def score(record: types.Record, text: str, *, benchmark: str,
   Options are those of the record; `kind` is its meta['kind'], '' without one.
 
   Raises:
-    ValueError: as `grade`; or the benchmark is one of reports.
+    ValueError: as `grade`; or the benchmark is one of reports, or the record's
+      answer is hidden.
   """
+  if record.answer is None:
+    raise ValueError(f'record {record.id!r} has no answer (answer=None); '
+                     'a grader needs one')
   verdict = grade(benchmark, record.answer, text, bugs=bugs,
                   choices=tuple(record.options.values()),
                   kind=record.meta.get('kind', ''))
@@ -142,7 +147,8 @@ def _vqa(rule, answer, response, choices, kind, on):
   if rule != 'slake':
     answer, text = answer.lower().strip(), text.lower().strip()
   if rule == 'radrestruct' and kind != 'single_choice':
-    return {'correct': mcq(choices, answer, text, **_of(on, 'fuzzy', 'mention'))}
+    flags = _of(on, 'fuzzy', 'mention')
+    return {'correct': mcq(choices, answer, text, **flags)}
   label = answer if 'cased' in on else answer.lower()
   if rule == 'radrestruct' or (label in ('yes', 'no') and kind != 'OPEN'):
     return {'correct': polar(answer, text, **_of(on, 'substring', 'mention'))}
@@ -220,7 +226,8 @@ def mcq(choices: Sequence[str], answer: str, response: str, *,
       response = lone
       break
   text = extract(response, mention=mention).strip().lower().replace('\n', '')
-  said, label = text.partition('.')[0].rpartition(':')[2], answer.strip().lower()
+  said = text.partition('.')[0].rpartition(':')[2]
+  label = answer.strip().lower()
   if said == label:
     return 1.0
   if len(said) == 1 and said in letters:

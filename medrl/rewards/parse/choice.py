@@ -14,7 +14,8 @@ from medrl.rewards.parse import spans
 # A Latin letter ends before a Chinese character: 'B选项'.
 _END = r'(?![^\W_一-鿿])'
 _LETTER = re.compile(
-    r"\s*(?:(?i:option|choice|answer)s?\s+|选项\s*)?(?:[(\['{]\s*)?"
+    r"\s*(?:(?i:option|choice|answer)s?\s+|选项\s*)?"
+    r"(?:(?:\\text\w{0,4}\{|[(\['{])\s*)?"
     r'(?P<key>[A-Za-z0-9]{1,2})' + _END +
     r"[^\S\n]*(?P<close>[)\]}']?)(?:选项|项)?[^\S\n]*"
     r'(?P<stop>[.:\n]?)(?![0-9])')
@@ -22,14 +23,16 @@ _REASON = re.compile(r'(?:because|since|due|as|given|for)\b')
 _PREDICATE = re.compile(r"(?:is|isn't|are|was|or|and|nor|not|can|cannot)\b")
 _AFFIRMED = re.compile(
     r'(?i)(?:(?:is|are)\s(?:the\s)?(?:most\s|best\s|single\s)?'
-    r'(?:correct|right|best|likely|appropriate)(?:\s(?:answer|option|choice)s?)?'
+    r'(?:correct|right|best|likely|appropriate)'
+    r'(?:\s(?:answer|option|choice)s?)?'
     r'|(?:是)?(?:正确|对)的?)\W*\Z')
 # An 'A' or 'I' before a small letter is an article or a pronoun.
 _OTHER = re.compile(r'(?<![^\W一-鿿])(?![AI]\s+[a-z])([A-Z0-9])' + _END)
 _CUE = re.compile(
     r'(?i)\b(?:answer|option|choice)s?\s*'
     r'(?:is|are|:|=|(?:would|should|must)\s+be)\s*:?\s*'
-    r'|答案\s*(?:是|为|:)\s*:?\s*'
+    r'(?:(?:most\s)?(?:likely|probably)\s)?'
+    r'|答案\s*(?:应该|应)?(?:是|为|:|(?=[A-Z](?![A-Za-z])))\s*:?\s*'
     r'|(?<![不未没])(?<![不未没].)选择?(?!项)\s*:?\s*')
 _SPLITS = tuple(map(re.compile, (
     r'[;\n]', r'[,;\n/&]|(?i:\band\b)|和|及|与', r'\s')))
@@ -177,10 +180,15 @@ def _option(piece: str, options: _Options) -> spans.Parsed | None:
   key = keys.get(match['key'].upper()) if match else None
   rest = piece[match.end():].strip() if match else ''
   if key is not None and not _plain(rest).strip(")]}'"):
-    return spans.Parsed(key, match.span('key'), 'letter')
+    return None if rest[:1] == '?' else spans.Parsed(
+        key, match.span('key'), 'letter')
   same = [k for k, option in options.items() if plain and option.plain == plain]
   if len(same) == 1:
     return spans.Parsed(same[0], spans.stripped(piece), 'text')
+  text, _, letter = piece.rstrip(' .\n').rpartition('(')
+  if letter[-1:] == ')' and letter[:-1] in options and (
+      _plain(text) == options[letter[:-1]].plain):
+    return spans.Parsed(letter[:-1], spans.stripped(piece), 'text and letter')
   if key is None or same or not _names(match, rest, key, options):
     return None
   return spans.Parsed(key, match.span('key'), 'letter')

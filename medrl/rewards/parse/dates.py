@@ -40,7 +40,7 @@ _DAY = r'\s{0,2}(?:days?|d|天|日)(?![A-Za-z])'
 _BARE = r'(?<![0-9.,/+−–-])(?<![A-Za-z])'
 _DURATION = re.compile(
     rf'(?i){_BARE}(?:'
-    rf'(?P<w1>[0-9]{{1,3}})\s?\+\s?(?P<d1>[0-6])(?![0-9.,])(?:{_WEEK})?'
+    rf'(?P<w1>[0-9]{{1,3}})\s?\+\s?(?P<d1>[0-6])(?:/7)?(?![0-9.,])(?:{_WEEK})?'
     rf'|(?P<w2>[0-9]{{1,3}})\s{{1,2}}(?P<d2>[0-6])/7(?:{_WEEK})'
     rf'|(?P<w3>[0-9]{{1,4}})(?:\s{{0,2}}(?:weeks?|wks?|w|周|星期)(?![A-Za-vx-z]))'
     rf"(?:[\s,'\"+]{{0,4}}(?:and\s{{1,2}})?['\"]?(?P<d3>[0-9]{{1,4}}){_DAY})?"
@@ -121,19 +121,23 @@ def duration(content: str, which: str = 'only') -> spans.Parsed | None:
 
   Takes '39 weeks 2 days', '39w2d', '39+2', '39 2/7 weeks', '(39, 2)', weeks or
   days alone, and MedCalc's "('39 weeks', '2 days')"; days carry into weeks. A
-  number without a unit, parts of a week, ranges and bounds are unparsed.
+  number without a unit, parts of a week, ranges, bounds and texts with other
+  numbers are unparsed.
 
   Raises:
     ValueError: `which` is none of 'only', 'first', 'last'.
   """
   text = spans.clean(content)
-  found = []
+  found, read = [], 0
   for match in _DURATION.finditer(text):
     if len(found) > spans.MAX_CANDIDATES or numbers.bound(
         text, match.start(), match.end()):
       return None
     parts = {key[0]: int(digits) for key, digits in match.groupdict().items()
              if digits}
+    read += sum(map(str.isdigit, match[0]))
     total = 7 * parts.get('w', 0) + parts.get('d', 0)
     found.append(spans.Parsed(divmod(total, 7), match.span(), 'duration'))
-  return spans.pick(found, which)
+  # 'between 38 and 39 weeks', 'week 39 day 2': a number is left over.
+  return spans.pick(found, which) if read == sum(
+      map(str.isdigit, text)) else None

@@ -21,16 +21,18 @@ _NUMERAL = re.compile(
     r'|(?P<digits>[0-9][0-9.,\u00a0\u2009\u202f]*|\.[0-9]+)'
     r'(?:[eE](?P<e>[-+\u2212]?[0-9]+)'
     r'|[^\S\n]{0,8}[x×*·][^\S\n]{0,8}10(?:\s?\^\s?\{?'
-    r'(?P<power>[-+\u2212]?[0-9]+)\}?|(?P<raised>[⁺⁻]?[⁰¹²³⁴-⁹]+)))?)(?P<percent>[^\S\n]{0,3}(?:%|(?i:per\s?cent)\b))?')
+    r'(?P<power>[-+\u2212]?[0-9]+)\}?|(?P<raised>[⁺⁻]?[⁰¹²³⁴-⁹]+)))?)'
+    r'(?P<percent>[^\S\n]{0,3}(?:%|(?i:per\s?cent)\b))?')
 _MARKS = '.,\u00a0\u2009\u202f'
 _ENGLISH = re.compile(
     r'[1-9]\d{0,2}(?P<sep>[,\u00a0\u2009\u202f])\d{3}(?:(?P=sep)\d{3})*'
     r'(?:\.\d+)?')
 _EUROPEAN = re.compile(r'[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})')
 _PLAIN = re.compile(r'\d+(?:[.,]\d+)?|\.\d+')
-# '10^9' alone, '1_000', '5x10 mm', '39w2d', '5²': more than what was read.
+# '10^9' alone, '1_000', '5x10 mm', '39w2d', '5²', '5k', '5 million', '5万'.
 _GOES_ON = re.compile(
-    r'[_^‰²³¹⁰⁴-⁹]|[.,][0-9]|x[0-9]|[A-Za-z]+[0-9]+[A-Za-z]')
+    r'[_^‰²³¹⁰⁴-⁹]|[.,][0-9]|x[0-9]|[A-Za-z]+[0-9]+[A-Za-z]|[kKM](?![A-Za-z])'
+    r'|\s?(?:(?i:hundred|thousand|million|billion)|[万亿]|[百千](?![分克米卡]))')
 # The digits of 'T2-3', 'COVID-19' and 'mL/min/1.73', but not of '5mm-7mm'.
 _NAME = re.compile(
     r'(?:(?<![0-9.A-Za-zμ])[A-Za-zμ]{1,30}|[A-Za-z][0-9.,]{1,8})[-/^–]\Z')
@@ -49,7 +51,7 @@ _BEHIND = re.compile(
     r'|(?P<above>\+(?!\s?[0-9/-])|or (?:more|greater|higher|larger|above)|以上))')
 _UNIT = r'(?:\s?[A-Za-zμ%°][A-Za-z%/^0-9]{0,11})?\s{0,3}'
 _GAP = re.compile(
-    _UNIT + r'(?:(?P<to>-|–|—|~|to|至|到)|(?P<pm>±|\+/?-?)|(?P<and>and|,))'
+    _UNIT + r'(?:(?P<to>-|–|—|~|to|至|到)|(?P<pm>±|\+/-?)|(?P<and>and|,))'
     r'\s{0,3}')
 
 
@@ -106,7 +108,10 @@ def interval(content: str) -> spans.Parsed | None:
   'number'. Units are passed over; `quantity.interval` converts them.
   """
   text = spans.plain(content)
-  return between(scan(text), text)
+  found = scan(text)
+  if any(_GOES_ON.match(text, n.end) for n in found):
+    return None
+  return between(found, text)
 
 
 def scan(text: str) -> list[Numeral]:

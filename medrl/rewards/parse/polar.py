@@ -13,13 +13,15 @@ from typing import NamedTuple
 from medrl.rewards.parse import spans
 
 _YES = {'yes': 'yes'} | dict.fromkeys(
-    ('是', '是的', '对', '对的', '没错', '正确', '有', '存在'), 'yes')
+    ('是', '是的', '对', '对的', '没错', '正确', '正确的', '有', '有的', '存在'),
+    'yes')
 _NO = {'no': 'no'} | dict.fromkeys(
-    ('否', '不', '不是', '不对', '错', '错误', '没有', '无', '不存在'), 'no')
+    ('否', '不', '不是', '不是的', '不对', '错', '错误', '错误的', '不正确', '没有',
+     '无', '不存在'), 'no')
 _MAYBE = dict.fromkeys(('maybe', '可能', '也许', '不确定'), 'maybe')
 _TRUTH = {'true': 'true', 'false': 'false'} | dict.fromkeys(
-    ('正确', '对', '真', '是真的'), 'true') | dict.fromkeys(
-        ('错误', '不正确', '错', '不对', '假', '是假的'), 'false')
+    ('正确', '正确的', '对', '真', '是真的'), 'true') | dict.fromkeys(
+        ('错误', '错误的', '不正确', '错', '不对', '假', '是假的'), 'false')
 
 _WORD = re.compile(r'(?<![^\W一-鿿])(?ai:yes|no|maybe|true|false)(?![^\W一-鿿])')
 _CLAUSE = re.compile(r'[^,.;!?\n()\[\]{}/|]+')
@@ -32,6 +34,8 @@ _TAKEN_BACK = re.compile(
     r"(?i)[^\S\n]{0,3}(?:\?|(?:is|isn't|was|wasn't|are|would|can|cannot)\b)")
 _NEGATION = re.compile(
     r"(?i)\b(?:not|never|neither|nor|cannot|maybe|perhaps|possibly)\b|n't\b")
+_ANNOUNCED = re.compile(
+    r'(?i)\b(?:answer|conclusion)\s?(?:is|:)\s{0,3}:?\s{0,3}\Z')
 _BREAK = re.compile(r'[.;!?\n]')
 
 
@@ -49,8 +53,9 @@ def yesno(content: str, which: str = 'only') -> spans.Parsed | None:
 
   A 'no' before a word ('no effusion') is a determiner and answers nothing, as
   the question may have been whether the image is normal. An answer that leads
-  ('Yes, there is no effusion') may be followed by determiners; elsewhere it
-  must be the only yes or no, with no negation before it in its sentence. What
+  ('Yes, there is no effusion') or is announced ('answer: ..') may stand beside
+  determiners; elsewhere it must be the only yes or no, with no negation before
+  it in its sentence. What
   is denied is unparsed, not turned round. Chinese words (是, 不是, 没有) must be
   a clause by themselves.
 
@@ -100,7 +105,9 @@ def _read(content: str, values: Mapping[str, str],
       or any(w.void or w.denied for w in answers)):
     return None
   first = answers[0]
-  leads = not any(c.isalnum() for c in clean[:first.span[0]])
+  start = first.span[0]
+  leads = not any(c.isalnum() for c in clean[:start]) or bool(
+      _ANNOUNCED.search(clean[max(0, start - 24):start]))
   if not leads and len(answers) < len(words):
     return None
   return spans.Parsed(first.value, first.span, 'leading' if leads else 'only')

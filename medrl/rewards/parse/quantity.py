@@ -34,9 +34,9 @@ def quantity(content: str, unit: str,
   """Returns the one distinct quantity in `content`, as a float in `unit`.
 
   '2 cm' is 20 in 'mm'; without a unit a number is taken in the one asked for
-  (how = 'bare', else 'unit'), but not beside numbers that have one. '5 ft 3 in' is one quantity. Another dimension, a
-  word that is no unit, a bound, a range, a size ('3 x 2 cm') and two values are
-  unparsed.
+  (how = 'bare', else 'unit'), but not beside numbers that have one. '5 ft 3 in'
+  is one quantity. Another dimension, a word that is no unit, a bound, a range,
+  a size ('3 x 2 cm') and two values are unparsed.
 
   Args:
     content: of an answer block.

@@ -26,8 +26,9 @@ _LATEX = re.compile(
     r'\\(?:[,;:! ]|(?:text|mathrm|mathbf|operatorname)\s?\{|(?P<sign>times|cdot'
     r'|mu|pm|le|leq|ge|geq|approx|%)(?![A-Za-z])[ ]?)|~(?=[A-Za-z\\])'
     r'|\^\{?(?P<degree>\\circ)\}?|(?<=[A-Za-z²³])\}')
-_SIGNS = {'times': '×', 'cdot': '·', 'mu': 'μ', 'pm': '±', 'le': '≤', 'leq': '≤',
-          'ge': '≥', 'geq': '≥', 'approx': '≈', '\\circ': '°', '%': '%'}
+_SIGNS = {'times': '×', 'cdot': '·', 'mu': 'μ', 'pm': '±', 'le': '≤',
+          'leq': '≤', 'ge': '≥', 'geq': '≥', 'approx': '≈',
+          '\\circ': '°', '%': '%'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +67,12 @@ def clean(text: str) -> str:
 def plain(text: str) -> str:
   """Folds, and turns LaTeX of numbers and units into signs and blanks.
 
-  One for one, as `fold`: a command is its sign and blanks behind.
+  One for one, as `fold`: a command is blanks and its sign.
   """
-  folded = fold(text)
-  return folded if '\\' not in folded and '~' not in folded else _LATEX.sub(
-      lambda m: _SIGNS.get(m['sign'] or m['degree'], ' ').rjust(len(m[0])), folded)
+  def sign(match: re.Match) -> str:
+    found = _SIGNS.get(match['sign'] or match['degree'], ' ')
+    return found.rjust(len(match[0]))
+  return _LATEX.sub(sign, fold(text))
 
 
 def shifted(parsed: Parsed, offset: int) -> Parsed:

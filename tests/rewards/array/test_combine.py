@@ -10,11 +10,13 @@ import pytest
 
 from medrl import lookup
 from medrl import types
+from medrl.rewards import answer as answer_lib
 from medrl.rewards import compose
 from medrl.rewards import vote
 from medrl.rewards.array import combine
 
-SPELLED = (((1,),), ((2, 3), (2, 4)))
+VOCAB = ('<think>', '</', 'think', '>', '<answer>', '</answer>', '0', '1', 'a ',
+         '\n')
 
 
 def term(name, weight=1.0, **options):
@@ -32,43 +34,45 @@ TERMS = {
     'budget': term('budget.exact', 0.5, scale=20.0),
     'long': term('budget.overlong', 1.0, limit=16, buffer=8),
     'rep': term('repetition.tokens', 2.0, n=3),
-    'tags': term('format.ids_in_order', 0.2, spelled=SPELLED),
+    'shape': term('format.tags', 0.2),
+    'after': term('format.think_after', 0.2, filled=True),
+    'order': term('format.in_order', 0.2),
     'guarded': term('gates.product', 0.3, terms=[
         inner('budget.maximum', scale=10.0),
-        inner('format.ids_in_order', spelled=SPELLED)]),
+        inner('format.tags')]),
     'bonus': term('gates.gated', 0.3, when=inner('vote.majority'), least=0.5,
                   then=inner('budget.cosine', start=2, limit=12), otherwise=-1),
     'both': term('gates.every', 0.7, least=0.2, terms=[
-        inner('vote.majority'), inner('format.ids_in_order', spelled=SPELLED)]),
+        inner('vote.majority'), inner('format.in_order')]),
 }
 
 
 def batch():
   """Arrays of 40 groups of 6 and the completions that they are of."""
   rng = np.random.default_rng(0)
-  ids = rng.integers(0, 6, (40, 6, 18)).astype(np.int32)
-  ids[::2, :, :] = 5
-  ids[::2, :, 2], ids[::2, :, 7], ids[::2, :, 8] = 1, 2, 3
-  lengths = rng.integers(0, 19, (40, 6)).astype(np.int32)
-  values = rng.integers(-1, 3, (40, 6))
+  ids = np.zeros((40, 6, 18), np.int32)
+  lengths = np.zeros((40, 6), np.int32)
+  for place in np.ndindex(40, 6):
+    think = [0, *rng.integers(8, 10, rng.integers(6)), 1, 2, 3]
+    answer = [4, *rng.integers(6, 8, rng.integers(1, 3)), 5]
+    row = think + answer if rng.random() < .7 else answer + think
+    if rng.random() < 0.2:
+      row[rng.integers(len(row))] = rng.integers(len(VOCAB))
+    ids[place][:len(row)], lengths[place] = row, len(row)
   entropy = rng.gamma(1.0, 0.5, (40, 6)).astype(np.float32)
   budgets = rng.integers(2, 18, 40).astype(np.int32)
   records = [types.Record(id='r', question='', answer=1, answer_type='int',
                           meta={'budget': n}) for n in budgets.tolist()]
-  groups = [[types.Completion(f'<answer>{v}</answer>' if v >= 0 else '?',
+  groups = [[types.Completion(''.join(VOCAB[i] for i in row[:size]),
                               ids=tuple(row[:size].tolist()),
                               signals={'token_entropy': (e,)})
-             for row, size, v, e in zip(*rows)]
-            for rows in zip(ids, lengths, values, entropy.tolist())]
-  # A completion without tokens has no text to be right about.
-  codes = np.array([vote.codes([v if v >= 0 else None for v in row])
-                    for row in values.tolist()])
-  arrays = {'ids': ids, 'lengths': lengths, 'answers': codes,
-            'entropy': entropy, 'budgets': budgets}
-  keep = (lengths > 0).all(-1)
-  return ({k: v[keep] for k, v in arrays.items()},
-          [r for r, k in zip(records, keep) if k],
-          [g for g, k in zip(groups, keep) if k])
+             for row, size, e in zip(*rows)]
+            for rows in zip(ids, lengths, entropy.tolist())]
+  codes = np.array([vote.codes([answer_lib.prediction(record, c.text)
+                                for c in group])
+                    for record, group in zip(records, groups)])
+  return {'ids': ids, 'lengths': lengths, 'answers': codes, 'entropy': entropy,
+          'budgets': budgets}, records, groups
 
 
 @pytest.mark.parametrize('way', ['numpy', 'jitted', 'jitted, looping'])
@@ -78,10 +82,11 @@ def test_equals_the_composition_of_texts(way):
   scores = [reward(r, g, {}) for r, g in zip(records, groups)]
   assert not any(s.errors for s in scores)
   if way == 'numpy':
-    total, parts = combine.build(TERMS, np)(arrays)
+    total, parts = combine.build(TERMS, np, vocab=VOCAB)(arrays)
   else:
     fori = jax.lax.fori_loop if 'looping' in way else None
-    total, parts = jax.jit(combine.build(TERMS, jnp, fori=fori))(arrays)
+    total, parts = jax.jit(combine.build(TERMS, jnp, fori=fori, vocab=VOCAB))(
+        arrays)
   assert set(parts) == set(TERMS)
   for name in TERMS:
     expected = [s.parts[name] for s in scores]
@@ -104,7 +109,7 @@ def test_what_runs_where():
   assert combine.reads({'both': terms['both']}) == ('answers', 'ids', 'lengths')
   # Text terms are left to the other composition.
   arrays, _, _ = batch()
-  assert set(combine.build(terms, np)(arrays)[1]) == set(TERMS)
+  assert set(combine.build(terms, np, vocab=VOCAB)(arrays)[1]) == set(TERMS)
 
 
 def test_a_config_dict_is_a_mapping_too():
@@ -123,7 +128,7 @@ def test_every_array_form_takes_its_rewards_options():
     text, array = ({
         p.name: p.default for p in inspect.signature(f).parameters.values()
         if p.kind is p.KEYWORD_ONLY and p.name not in (
-            'when', 'then', 'terms', 'fori')} for f in (fn, form))
+            'when', 'then', 'terms', 'fori', 'vocab')} for f in (fn, form))
     assert text == array, spec['fn']
 
 

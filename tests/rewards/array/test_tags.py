@@ -21,10 +21,10 @@ from medrl.rewards.array import tags
 
 RECORD = types.Record(id='r', question='', answer=None, answer_type='text')
 VOCAB = (
-    *'<>/thinkaswer', '</', '<th', 'ink', 'nk>', 'think', 'answer', 'an', 'swer',
-    '><', '></', '>\n', '>\n\n<', '.</', 'a<', '>b', 'k></a', 'r>.', '<think>',
-    '</think>', 'x<answer>y', '</answer>', ' ', '\n', '\u3000', '.', 'b', '好',
-    '<<', '</<', '', '> <', '>.<', '>a</', 'think>', '\udce5')
+    *'<>/thinkaswer', '</', '<th', 'ink', 'nk>', 'think', 'answer', 'an',
+    'swer', '><', '></', '>\n', '>\n\n<', '.</', 'a<', '>b', 'k></a', 'r>.',
+    '<think>', '</think>', 'x<answer>y', '</answer>', ' ', '\n', '\u3000', '.',
+    'b', '好', '<<', '</<', '', '> <', '>.<', '>a</', 'think>', '\udce5')
 SIZE = 40
 OPTIONS = [
     ('in_order', {}), ('in_order', {'tags': ('answer', 'thi')}),
@@ -45,8 +45,8 @@ def cut(text, rng):
 
 
 def texts(rng):
-  inside = lambda: ''.join(rng.choices(['', 'a', '.', '\n', ' ', '好', '<', 'b>'],
-                                       k=rng.randrange(3)))
+  inside = lambda: ''.join(rng.choices(
+      ['', 'a', '.', '\n', ' ', '好', '<', 'b>'], k=rng.randrange(3)))
   blank = lambda: rng.choice(['', '', '\n', ' ', '\u3000', '\n\n'])
   for order in itertools.cycle([('think', 'answer'), ('answer', 'think'),
                                 ('answer',), ('think', 'answer')]):
@@ -89,8 +89,9 @@ def test_equals_the_oracle(name, options):
   expected = np.array(expected).reshape(lengths.shape)
   function = functools.partial(getattr(tags, name), vocab=VOCAB, **options)
   np.testing.assert_array_equal(function(ids, lengths, np), expected)
-  jitted = jax.jit(lambda i, l: function(i, l, jnp))
-  np.testing.assert_array_equal(jitted(ids, lengths), expected)
+  for fori in (None, jax.lax.fori_loop):
+    jitted = jax.jit(functools.partial(function, xp=jnp, fori=fori))
+    np.testing.assert_array_equal(jitted(ids, lengths), expected)
   good = np.mean(expected == 1)
   assert 0.0001 < good < 0.9, good
 
@@ -150,6 +151,6 @@ def test_what_cannot_be_found(options, message):
 
 
 def test_too_long():
-  with pytest.raises(ValueError, match='30000 tokens'):
-    tags.in_order(np.zeros((1, 1, 30_000), int), np.zeros((1, 1), int), np,
+  with pytest.raises(ValueError, match='50000 tokens'):
+    tags.in_order(np.zeros((1, 1, 50_000), int), np.zeros((1, 1), int), np,
                   vocab=VOCAB)

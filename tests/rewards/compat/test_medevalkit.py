@@ -235,6 +235,9 @@ def test_wrong_calls_say_why():
   with pytest.raises(ValueError, match="'fuzy'.*are unknown"):
     medevalkit.grade('SLAKE', '', '', bugs=('fuzy',))
   record = types.Record(id='r', question='', answer='x', answer_type='text')
+  hidden = types.Record(id='r', question='', answer=None, answer_type='text')
+  with pytest.raises(ValueError, match="'r' has no answer"):
+    medevalkit.score(hidden, [types.Completion('')], {}, benchmark='SLAKE')
   with pytest.raises(ValueError, match='grades reports'):
     medevalkit.score(record, [types.Completion('')], {}, benchmark='IU_XRAY')
 

@@ -38,7 +38,13 @@ CHOICE = [
     ('**B. benign lesion**', 'B', 'bold whole'),
     ('D: E. coli', 'D', 'a text that looks like a letter'),
     ('E: hepatitis C', 'E', 'a text that ends in a letter'),
+    ('benign lesion (B)', 'B', 'text and its letter'),
+    ('malignant (B)', None, "text and another's letter"),
+    (r'\textbf{B}', 'B', 'LaTeX'), ('A?', None, 'asked'),
     # Announced.
+    ('The answer is most likely B', 'B', 'hedged, but one'),
+    ('Answer: B\n\nA is wrong as it is dark.', 'B', 'lines behind the cue'),
+    ('I cannot say. The answer is not clear.', None, 'refusal'),
     ('answer is B', 'B', 'cue'), ('the answer is a', 'A', 'small after a cue'),
     ('Answer:\n(C) malignant', 'C', 'cue and newline'),
     ('**Answer:** B', 'B', 'bold cue'), ('Answer = B', 'B', 'equals'),
@@ -76,6 +82,7 @@ CHOICE = [
     ('The margin is smooth.\nB. benign lesion', 'B', 'last line with text'),
     # Articles, pronouns, genera, diseases.
     ('a benign lesion', None, 'a is an article; peers read option A'),
+    ('b because it is smooth', None, 'a small letter in a sentence'),
     ('A benign lesion', None, 'the article at the start of a sentence'),
     ('A patient with pain', None, 'article'), ('I think so', None, 'pronoun'),
     ('the answer is a benign mass', None, 'article after a cue'),
@@ -117,6 +124,8 @@ CHOICE = [
 ]
 
 CHOICE_CHINESE = [
+    ('答案应该是B', 'B', 'cue'), ('答案B', 'B', 'cue'),
+    ('排除A，选B', 'B', 'one excluded'), ('A不正确', None, 'denied'),
     ('答案是B', 'B', 'cue'), ('答案：B', 'B', 'cue with a full-width colon'),
     ('答案为 B', 'B', 'cue'), ('【答案】B', 'B', 'cue in brackets'),
     ('正确答案是B。', 'B', 'cue and stop'), ('因此选B', 'B', 'chosen'),
@@ -183,6 +192,7 @@ CHOICES = [
     ('AA', None, 'a run has no repeats'), ('A: malignant', None, 'a mix-up'),
     ('a benign lesion', None, 'article'), ('', None, 'empty'),
     ('N/A', None, 'declined, not the empty set'), ('all', None, 'unclear'),
-    ('A, C because of it', 'AC', 'a reason behind'), ('[A, C', 'AC', 'open bracket'),
+    ('A, C because of it', 'AC', 'a reason behind'),
+    ('[A, C', 'AC', 'open bracket'),
     ('Answer: A, C\nAnswer: B', None, 'cues disagree'),
 ]

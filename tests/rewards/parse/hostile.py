@@ -48,17 +48,21 @@ _UNITS = (
     '/', '(', ')', '[', ']', '{', '}', '"', "'", '\\', '*', '_', '<', '>', '|',
     '\x00', '\ud800', '是', '不', '答案', '选', '²', '１', '٣', '½', '年', '第一步',
     'A ', 'A\n', 'A,', 'A.', '(A', 'A)', 'ab', 'A B ', 'a. ', 'answer ',
-    'answer:', 'answer is ', 'answer is A ', 'answer: A\n', 'option', 'option B\n',
+    'answer:', 'answer is ', 'answer is A ', 'answer: A\n', 'option',
+    'option B\n',
     '答案是A', '选B ', 'not ', 'benign lesion\n', 'benign. ', 'E. coli ',
     'yes', 'yes ', 'no ', 'no, ', 'yes is ', "n't ", 'maybe ', '是,', '不是\n',
     'true\n', 'no.', 'no   ', 'less than ', 'at least 1 ', 'up to', '<', '< ',
     '1/2 ', '1 1/2', '1e5 ', '1e', '1 x 10^', '10^9 ', '1 x 10', '1.2.', '1%',
     '1 %', '1-', '1 - ', 'a-1', 'T2-3', 'x1', '1x', '1 x ', '1 ± ', '5+',
-    '\\frac{1}{2}', '\\frac{', '1\u00a0', 'mm', '1 mm ', '1mm', '1 mg/', 'mg/dL/',
+    '\\frac{1}{2}', '\\frac{', '1\u00a0', 'mm', '1 mm ', '1mm', '1 mg/',
+    'mg/dL/',
     '1 ft 3 in ', '10^9/L ', '1 mm x ', '/min', '5 in the ', '°', '1 °C',
     '2020-01-01 ', '2020-', '1/1/', '1/1/2020/', 'March ', 'March 12, ',
-    '12 March ', '12 of ', '1 weeks ', '39+', '39+2 ', '1 day, ', '39w', '(39, 2)',
-    '[1,2,3,4]', '[1,2,3,4],', '[1,', '(1,2),', '(1,2),(3,4)', '<box>', '</box>',
+    '12 March ', '12 of ', '1 weeks ', '39+', '39+2 ', '1 day, ', '39w',
+    '(39, 2)',
+    '[1,2,3,4]', '[1,2,3,4],', '[1,', '(1,2),', '(1,2),(3,4)', '<box>',
+    '</box>',
     '<box>[[1,2,3,4]]</box>', '<|box_start|>', '<|box_start|>(1,2),(3,4)',
     '<|box_end|>', '<ref>', '<ref>a</ref>', '<location>', '[1,2,3,4]\na:',
     '{"a":', '{"', '{"a":1}', '{"a":[', '{ ', '{}', '{"a":{}},', '"{', '\\"',
@@ -66,7 +70,8 @@ _UNITS = (
     '<tool_call>{', '</tool_call>', '<tool_call>{}</tool_call>', '<answer>',
     '</answer>', '<answer>A</answer>', '<think>', '</think>', '<|answer|>',
     '\\boxed{', '\\boxed', '\\boxed{}', '\\boxed{A}', '\\boxed {', '\\text{',
-    '\\boxed{\\text{', '\\boxed{ ', 'Step 1', 'Step 1: ', 'step ', '1. ', '1.\n',
+    '\\boxed{\\text{', '\\boxed{ ', 'Step 1', 'Step 1: ', 'step ', '1. ',
+    '1.\n',
     '\n1. a', '**Step 1**', '#', 'Step', 'Findings:', 'Findings', 'findings: ',
     'Findings:\n', 'Impression *', '所见:', 'ﷺ', '\u0130', 'ß', 'İ', '\u200b')
 _FRAMES = (
@@ -74,7 +79,8 @@ _FRAMES = (
     ('\\boxed{', '}'), ('\\boxed{', ''), ('answer:', ''), ('answer ', 'x'),
     ('{"a":"', '"}'), ('[', ']'), ('<answer>', '</answer>'), ('no', '!'),
     ('Step 1', ': a'), ('Findings', ':'), ('1 x', '10'), ('A', 'because'),
-    ('<think>', '</think>'), ('<box>', '</box>'), ('"', ''), ('<tool_call>', ''))
+    ('<think>', '</think>'), ('<box>', '</box>'), ('"', ''), ('<tool_call>',
+    ''))
 
 
 def adversarial() -> Iterator[str]:

@@ -22,8 +22,9 @@ def test_first_and_last(text, first, last):
 
 
 def test_says_where_and_how():
-  found = polar.yesno('The answer is **No**.')
-  assert (found.span, found.how) == ((16, 18), 'only')
+  found = polar.yesno('I would say **No**.')
+  assert (found.span, found.how) == ((14, 16), 'only')
+  assert polar.yesno('The answer is no').how == 'leading'
   found = polar.yesno('答案：不是。')
   assert (found.span, found.value) == ((3, 5), 'no')
   with pytest.raises(ValueError, match="which='any'"):

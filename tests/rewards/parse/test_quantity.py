@@ -14,7 +14,8 @@ pint = pytest.importorskip('pint')
 
 @pytest.mark.parametrize('read, text, unit, expected, why', [
     (read, *row) for read, rows in (
-        (quantity.quantity, cases.QUANTITY), (quantity.interval, cases.INTERVAL),
+        (quantity.quantity, cases.QUANTITY),
+        (quantity.interval, cases.INTERVAL),
         (quantity.dimensions, cases.DIMENSIONS)) for row in rows])
 def test_quantity(read, text, unit, expected, why):
   found = readings.value(read(text, unit), text)
@@ -45,8 +46,9 @@ def test_an_unknown_unit_is_an_error_of_the_question(unit):
 
 def test_every_unit_is_known_to_pint_and_reads_itself():
   registry = units._registry()
-  for name in {name for powers in units._names().values() for name, _ in powers}:
-    assert registry.Unit(name).dimensionality is not None, name
+  for powers in units._names().values():
+    for name, _ in powers:
+      assert registry.Unit(name).dimensionality is not None, name
   for word, powers in units._names().items():
     unit, end = units.read(word, 0)
     assert end == len(word) and unit == units.Unit(

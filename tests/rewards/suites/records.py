@@ -19,10 +19,12 @@ from medrl import types
 DATA = pathlib.Path(__file__).parents[4] / 'shared' / 'data'
 SEED = 20
 CELLS = {'A': 'Platelets', 'B': 'RBC', 'C': 'WBC'}
-# MedCalc's calculators of dates, and of weeks and days.
+# MedCalc's calculators of dates, of weeks and days, and of kilograms.
 DATES, GESTATION = (13, 68), 69
-_FILM = re.compile(r'(?i)(?:chest (?:x-?ray|radiograph|ct)|(?:x-?ray|radiograph)'
-                   r' of the chest).*(?:show|reveal|demonstrat)')
+MASSES = (10, 61, 62)
+_FILM = re.compile(
+    r'(?i)(?:chest (?:x-?ray|radiograph|ct)|(?:x-?ray|radiograph) of the chest)'
+    r'.*(?:show|reveal|demonstrat)')
 
 
 def _rows(path: str) -> Iterator[dict]:
@@ -79,7 +81,8 @@ def _medcalc(kind: str = '', label: str = 'v1') -> list[types.Record]:
     number, said = int(r['calculator_id']), r[f'answer_{label}']
     own = ('date' if number in DATES else 'duration' if number == GESTATION
            else {'integer': 'int', 'decimal': 'interval'}[r['output_type']])
-    as_float = kind == 'float' and own == 'interval'
+    mass = kind == 'quantity' and number in MASSES
+    as_float = mass or kind == 'float' and own == 'interval'
     if said is None or kind not in ('', own) and not as_float:
       continue
     meta, answer = {'calculator': number}, said
@@ -89,7 +92,7 @@ def _medcalc(kind: str = '', label: str = 'v1') -> list[types.Record]:
                              else 0.0 for end in ('lower', 'upper'))
     out.append(types.Record(
         id=r['id'], question=r['question'], meta=meta, answer=answer,
-        answer_type='float' if as_float else own,
+        answer_type=kind if as_float else own, unit='kg' if mass else '',
         tolerance={'rel': 0.05} if as_float else {}))
   return out
 
@@ -177,6 +180,7 @@ SETS: dict[str, Callable[[], list[types.Record]]] = {
         for r in _medcalc('int')],
     'medcalc': _medcalc,
     'medcalc-fixed': functools.partial(_medcalc, '', 'corrected'),
+    'medcalc-mass': functools.partial(_medcalc, 'quantity'),
     'medcalc-interval': functools.partial(_medcalc, 'interval', 'corrected'),
     'medcalc-date': functools.partial(_medcalc, 'date'),
     'medcalc-duration': functools.partial(_medcalc, 'duration'),

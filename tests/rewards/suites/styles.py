@@ -7,6 +7,7 @@ no parser: what counts as one and the same answer is decided here by hand.
 """
 
 import datetime
+import json
 from typing import Any
 
 from medrl import types
@@ -79,19 +80,21 @@ def _keys(record, keys):
       'bracket': ', '.join(f'({key})' for key in keys), 'stop': f'{joined}.',
       'and': ' and '.join(keys), 'boxed': f'\\boxed{{{joined}}}',
       'cue': f'The answer is {joined}.', 'bold': f'**{joined}**',
-      'json': str(list(keys)).replace("'", '"')}
+      'json': json.dumps(list(keys))}
   return inner, {'Qwen2-VL-72B': joined, 'ChestX list': ', '.join(texts)}
 
 
 def _labels(record, names):
   del record
-  joined = ', '.join(names)
+  joined, array = ', '.join(names), json.dumps(list(names))
   inner = {
       'plain': joined, 'semicolon': '; '.join(names), 'stop': f'{joined}.',
       'upper': joined.upper(), 'lower': joined.lower(),
       'dense': ','.join(names), 'bullets': '\n'.join(f'- {n}' for n in names),
       'rows': '\n'.join(names), 'turned': ', '.join(names[::-1]),
-      'json': str(list(names)).replace("'", '"')}
+      'bold': ', '.join(f'**{n}**' for n in names),
+      'boxed': f'\\boxed{{{joined}}}', 'cue': f'The answer is {joined}.',
+      'json': array, 'fenced': f'```json\n{array}\n```'}
   return inner, {'Qwen2-VL-72B': joined}
 
 
@@ -124,6 +127,18 @@ def _date(record, iso):
       'cue': f'The answer is {american}.', 'bold': f'**{american}**',
       'boxed': f'\\boxed{{{american}}}', 'json': f'{{"answer": "{american}"}}'}
   return inner, {'GPT-4o bold': f'**Answer: {american}**'}
+
+
+def _quantity(record, answer):
+  said = f'{answer} {record.unit}'
+  inner = {
+      'plain': said, 'dense': f'{answer}{record.unit}', 'stop': f'{said}.',
+      'words': f'{answer} kilograms', 'grams': f'{1000 * answer:.0f} g',
+      'thousands': f'{1000 * answer:,.0f} g', 'cue': f'The answer is {said}.',
+      'boxed': f'\\boxed{{{said}}}', 'bold': f'**{said}**',
+      'json': f'{{"answer": "{said}"}}'}
+  return inner, {'GPT-4o bold': f'**Answer: {said}**',
+                 'GPT-4o line': f'Therefore, the answer is:\n\n{said}'}
 
 
 def _duration(record, time):
@@ -177,7 +192,8 @@ def _boxes(record, answer):
   entries = [f'\t{{"bbox_2d": {box}, "label": "cell"}}' for box in nested]
   inner = {
       'plain': plain, 'nested': str(nested), 'dense': plain.replace(' ', ''),
-      'stop': f'{plain}.', 'floats': floats, 'lines': plain.replace('], ', '],\n'),
+      'stop': f'{plain}.', 'floats': floats,
+      'rows': plain.replace('], ', '],\n'),
       'sentence': f'The cells are at {plain}.',
       'json': f'{{"boxes": {nested}}}'}
   real = {
@@ -190,4 +206,4 @@ def _boxes(record, answer):
 _FORMS = {
     'choice': _option, 'ordinal': _option, 'choices': _keys, 'text': _text,
     'labels': _labels, 'states': _states, 'date': _date,
-    'duration': _duration, 'box': _box, 'boxes': _boxes}
+    'duration': _duration, 'quantity': _quantity, 'box': _box, 'boxes': _boxes}

@@ -98,7 +98,7 @@ def _right(record, gold):
   own, kind = record.answer, record.answer_type
   if types.UNANSWERABLE in (own, gold):
     return float(own == gold)
-  if kind == 'float':
+  if kind in ('float', 'quantity'):
     return float(abs(own - gold) <= 0.05 * abs(own) + 1e-9)
   if kind == 'interval':
     low, high = record.meta['limits']
