@@ -11,8 +11,22 @@ from medrl import types
 from medrl.rewards import lift
 from medrl.rewards.parse import blocks
 from medrl.rewards.parse import spans
+from medrl.rewards.parse import structured
 
 HOW = 'abstained'
+# Stands around answers and says nothing; a backtick may belong to a fence.
+_EDGES = ' \t\r\n*_$.。'
+# An answer in a box in JSON in a fence behind a cue: nobody writes more.
+_LAYERS = 6
+_CUE = re.compile(
+    r'(?i)(?:(?:therefore|thus|hence|so|finally)[,:]?\s{1,3})?'
+    r'(?:(?:the|my)\s)?(?:(?:final|correct|right|best)\s)?answers?[*_]{0,3}'
+    r'(?:\s?[:：=]|\s(?:is|are|would\sbe|should\sbe)\b\s?[:：]?)'
+    r'|(?:(?:因此|所以)[,，]?)?(?:最终|正确)?答案应?该?(?:[是为][:：]?|[:：])')
+_FENCE = '```'
+_LANGUAGE = re.compile(
+    r'(?i)(?:json|text|txt|plaintext|markdown|md|python)?[ \t]{0,3}\r?\n')
+_PAIRS = (('`', '`'), ('\\[', '\\]'), ('\\(', '\\)'))
 # Nobody needs more characters to say that he does not know.
 _LONGEST = 400
 _QUOTES = str.maketrans('’‘`*_', "'''  ")
@@ -38,7 +52,6 @@ _PHRASES = '|'.join((
     rf'{_AM}(?:not (?:sure|certain)|unsure)', _LACK, _UNKNOWN,
     r'(?:i have )?no idea'))
 _ENGLISH = re.compile(
-    rf'(?:(?:the )?answer(?: is|:) )?'
     rf"(?:(?:i am |i'm )?(?:sorry|afraid)[,.]? (?:but )?)?"
     rf'(?:{_PHRASES})(?![\w/-])(?P<tail>.*)')
 _CHINESE = re.compile(
@@ -59,21 +72,73 @@ _OFFERS = re.compile(
 def found(content: str) -> spans.Parsed | None:
   """Returns `types.UNANSWERABLE` if `content` declines to answer, else None.
 
-  Takes the whole content of an answer block: 'I don't know', 'cannot be
-  determined from the note', 'N/A', 'not enough information', '不知道', ..; `how`
-  is `HOW`.
+  Takes the whole content of an answer block, be it `announced`: 'I don't know',
+  'cannot be determined from the note', 'N/A', 'not enough information',
+  '不知道', ..; `how` is `HOW`. '3 or N/A' is none.
   """
   if len(content) > _LONGEST:
     return None
-  said = spans.normalise(content.translate(_QUOTES))
+  bare = announced(content)
+  said = spans.normalise(bare.translate(_QUOTES))
   match = _ENGLISH.fullmatch(said) or _CHINESE.fullmatch(said)
   # 'Na' is sodium.
-  if not match and content.strip(' .\n') != 'NA':
+  if not match and bare != 'NA':
     return None
   tail = match['tail'] if match else ''
   if not _EXPLAINS.match(tail) or _OFFERS.search(tail):
     return None
   return spans.Parsed(types.UNANSWERABLE, spans.stripped(content), HOW)
+
+
+def announced(content: str) -> str:
+  """Returns the answer without what announces it or stands around it.
+
+  That is a cue in front ('The answer is: ..', '答案是'), emphasis, a full stop,
+  `\\boxed{..}`, the signs of a formula, a fence of code, or a JSON object whose
+  one key is 'answer' (its text, or its value as JSON), also in one another.
+  Nothing is taken off that does not hold the whole: what stands beside a box
+  remains, box and all. Works for free text and lists; does not judge.
+  """
+  for _ in range(_LAYERS):
+    bare = _inside(content.strip(_EDGES).strip())
+    if bare == content:
+      break
+    content = bare
+  return content
+
+
+def _inside(text: str) -> str:
+  """Returns what the outermost of the signs around `text` hold."""
+  cue = _CUE.match(text)
+  if cue:
+    return text[cue.end():]
+  if text.startswith(_FENCE):
+    body = text[3:-3] if text.endswith(_FENCE) else _FENCE
+    language = _LANGUAGE.match(body)
+    return text if _FENCE in body else body[language.end() if language else 0:]
+  if text.startswith('\\boxed'):
+    box = blocks.boxed(text, 'first')
+    whole = box and not text[box.span[1]:].strip('} \n')
+    return box.value if whole else text
+  if text.startswith('{'):
+    return _field(text)
+  for opening, closing in _PAIRS:
+    if text.startswith(opening) and text.endswith(closing, len(opening)):
+      return text[len(opening):-len(closing)]
+  return text
+
+
+def _field(text: str) -> str:
+  """Returns the answer of a JSON object that has nothing else, or `text`."""
+  try:
+    found = structured.strict(text)
+  except ValueError:
+    return text
+  if [key.lower() for key in found] != ['answer']:
+    return text
+  value, = found.values()
+  # The key holds no colon and the object ends the text.
+  return value if isinstance(value, str) else text.partition(':')[2][:-1]
 
 
 @lift.per_completion

@@ -210,14 +210,10 @@ def _interval(record: types.Record, value: float, target: float,
 
 def _boxes(record: types.Record, value: Any, target: Any,
            metrics: Mapping[str, str]) -> float:
-  pair = box.iou if metrics['box_metric'] == 'iou' else _unit_giou
+  pair = box.pair(metrics['box_metric'])
   if record.answer_type == 'box':
     return pair(value, target)
   return box.matched(value, target, pair)
-
-
-def _unit_giou(a: box.Box, b: box.Box) -> float:
-  return (1.0 + box.giou(a, b)) / 2.0
 
 
 def _by(parser: Callable[[str], spans.Parsed | None]):

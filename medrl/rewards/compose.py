@@ -125,8 +125,9 @@ def _term(name: str, spec: Mapping[str, Any],
         'lift.per_completion') from error
   inner = _inner(name, fn, options, resolve)
   needed = {*getattr(fn, 'needs', ()), *(n for t in inner for n in t.needs)}
-  single = getattr(fn, 'per_completion',
-                   bool(inner) and all(t.single for t in inner))
+  # Signals are of whole groups and do not travel with a single text.
+  single = not needed and getattr(
+      fn, 'per_completion', bool(inner) and all(t.single for t in inner))
   return _Term(functools.partial(fn, **options), weight,
                getattr(fn, 'label_free', False), tuple(sorted(needed)), single)
 

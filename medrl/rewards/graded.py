@@ -6,10 +6,10 @@ rules that read more of a completion than its text.
 
 from collections.abc import Callable, Mapping
 import functools
-import inspect
 from typing import Any, NamedTuple
 
 from medrl import types
+from medrl.rewards import lift
 
 Spans = tuple[tuple[int, int, float], ...]
 
@@ -38,14 +38,7 @@ def per_completion(rule: Callable[..., Grade]) -> types.Reward:
     return score(rule.__name__,
                  [rule(record, c, **options) for c in completions])
 
-  options = [p for p in inspect.signature(rule).parameters.values()
-             if p.kind is p.KEYWORD_ONLY]
-  names = ('record', 'completions', 'context')
-  reward.per_completion = True
-  reward.__signature__ = inspect.Signature(
-      [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-       for n in names] + options)
-  return reward
+  return lift.single(reward, rule)
 
 
 def score(name: str, grades: list[Grade]) -> types.Score:

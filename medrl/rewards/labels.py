@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from medrl import types
+from medrl.rewards import abstain
 from medrl.rewards import lift
 from medrl.rewards.parse import blocks
 from medrl.rewards.parse import spans
@@ -18,6 +19,15 @@ from medrl.rewards.parse import spans
 METRICS = ('exact', 'jaccard', 'f1')
 _NONE = ('none', 'no label', 'no labels', 'empty', '无')
 _STOPS = str.maketrans('；，、：', ';,,:')
+# Besides what `spans.normalise` drops: emphasis and code.
+_EDGES = ' .,;:!?"\'*_`$'
+_AND = re.compile(r'(?i) (?:and|&) ')
+_LED = re.compile(r'(?i)and\s')
+_BOTH = re.compile(r'(?i)both\s')
+_DENIES = re.compile(r'(?i)(?:no|not|without|neither|absent)\b')
+# What is left of a second answer, or of one in a form that is not read.
+_UNREAD = re.compile(
+    r'(?i)```|\\boxed|[{}]|\["|\banswers?(?:\s?[:=]|\s(?:is|are)\b)|答案')
 _BULLET = re.compile(r'(?:[-•·]|\d{1,2}[.)])\s+')
 _STATES = {
     'positive': ('positive', 'present', 'yes', '1', '1.0', '阳性'),
@@ -53,27 +63,32 @@ def agreement(value: Collection[Any], target: Collection[Any],
 
 
 def names(labels: Collection[str]) -> tuple[str, ...]:
-  """Returns the labels normalised, once each and sorted."""
-  return tuple(sorted({spans.normalise(label) for label in labels}))
+  """Returns the labels normalised, without emphasis, once each and sorted."""
+  return tuple(sorted({_plain(label) for label in labels}))
 
 
 def read(content: str) -> spans.Parsed | None:
   """Returns the labels an answer names, as `names` has them.
 
-  They are a JSON list, or parts between semicolons, else lines, else commas;
-  'none' and '[]' are no label. An empty part is passed over, and so is a
-  bullet; empty content is unparsed.
+  They are a JSON list, or parts between semicolons, else lines, else commas
+  and 'and'; 'none' and '[]' are no label. A name with a comma or an 'and' in it
+  can therefore be told from two only between semicolons, on lines or in JSON:
+  'skin and bone' by itself is two. 'no edema and effusion' is left whole, as
+  both are denied. What announces the list (see `abstain.announced`), an empty
+  part, a bullet and emphasis are passed over; empty content, and what holds
+  more than one list or box, is unparsed.
   """
-  if content.lstrip().startswith('['):
-    found = _json(content)
+  text = abstain.announced(content)
+  if text.startswith('['):
+    found = _json(text)
     if not isinstance(found, list) or not all(
-        isinstance(v, str) and spans.normalise(v) for v in found):
+        isinstance(v, str) and _plain(v) for v in found):
       return None
     return spans.Parsed(names(found), spans.stripped(content), 'json')
-  parts = [p for p in _parts(content) if spans.normalise(p)]
+  parts = _parts(text)
   if not parts:
     return None
-  if len(parts) == 1 and spans.normalise(parts[0]) in _NONE:
+  if len(parts) == 1 and _plain(parts[0]) in _NONE:
     parts = []
   return spans.Parsed(names(parts), spans.stripped(content), 'list')
 
@@ -86,22 +101,22 @@ def read_states(content: str) -> spans.Parsed | None:
   left out, as what is not named is: neither is ever 'negative'. A part without
   a state, or a finding with two, leaves all unparsed.
   """
-  if content.lstrip().startswith('{'):
-    found = _json(content)
-    if not isinstance(found, dict):
+  text = abstain.announced(content)
+  if text.startswith('{'):
+    found = _json(text)
+    if not isinstance(found, tuple):
       return None
-    pairs = [(name, 'null' if v is None else str(v).strip())
-             for name, v in found.items()]
+    pairs = [(name, 'null' if v is None else str(v)) for name, v in found]
     how = 'json'
   else:
-    parts = [p for p in _parts(content) if spans.normalise(p)]
+    parts = _parts(text)
     if not parts or any(':' not in p for p in parts):
       return None
     pairs = [tuple(p.rsplit(':', 1)) for p in parts]
     how = 'list'
   states = {}
   for name, word in pairs:
-    name, state = spans.normalise(name), _STATE.get(spans.normalise(word))
+    name, state = _plain(name), _STATE.get(_plain(word))
     if not name or state is None or states.setdefault(name, state) != state:
       return None
   return spans.Parsed(mentioned(states), spans.stripped(content), how)
@@ -117,7 +132,7 @@ def mentioned(states: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     if value not in types.STATES:
       raise ValueError(f'finding {name!r}: state {value!r}; expected one of '
                        f'{types.STATES}; see labels.state')
-  return tuple(sorted((spans.normalise(name), value)
+  return tuple(sorted((_plain(name), value)
                       for name, value in states.items()
                       if value != 'not mentioned'))
 
@@ -172,18 +187,47 @@ def score(record: types.Record, text: str, *,
   return agreement(found.value, gold, metric)
 
 
-def _json(content: str) -> Any:
-  """Returns the JSON value, or None; deep nesting exhausts the stack."""
+def _plain(name: str) -> str:
+  return spans.normalise(name).strip(_EDGES)
+
+
+def _json(text: str) -> Any:
+  """Returns the JSON value, an object as its pairs (a key may stand twice).
+
+  None if it is no JSON; deep nesting exhausts the stack.
+  """
   try:
-    return json.loads(content)
+    return json.loads(text, object_pairs_hook=tuple)
   except (ValueError, RecursionError):
     return None
 
 
-def _parts(content: str) -> list[str]:
-  plain = content.translate(_STOPS)
+def _parts(text: str) -> list[str]:
+  """Returns the parts of a list that are not empty; [] if it is not one."""
+  if _UNREAD.search(text):
+    return []
+  plain = text.translate(_STOPS)
   mark = next((m for m in (';', '\n') if m in plain.strip()), ',')
   if mark == ';':
     plain = plain.replace('\n', ';')
-  return [_BULLET.sub('', p.strip(), count=1) if _BULLET.match(p.strip())
-          else p for p in plain.split(mark)]
+  parts = []
+  for part in plain.split(mark):
+    part = part.strip(' \t*_`')
+    part = _BULLET.sub('', part, count=1) if _BULLET.match(part) else part
+    part = _LED.sub('', part, count=1) if _LED.match(part) else part
+    parts += _joined(part) if mark == ',' else [part]
+  return [part for part in parts if _plain(part)]
+
+
+def _joined(part: str) -> list[str]:
+  """Splits at each 'and' if that joins two names or two states."""
+  found = _AND.split(' '.join(part.split()))
+  stated = [':' in name for name in found]
+  denied = [bool(_DENIES.match(name)) for name in found]
+  # A name with an 'and' and its state; 'no' denies what follows 'and', too.
+  if not all(stated) and (any(stated) or any(
+      a and not b for a, b in zip(denied, denied[1:]))):
+    return [part]
+  if len(found) > 1:
+    found[0] = _BOTH.sub('', found[0], count=1)
+  return found

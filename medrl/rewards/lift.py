@@ -30,11 +30,19 @@ def per_completion(rule: Rule) -> types.Reward:
         parsed=tuple(v is not None for v in values),
         valid=(True,) * len(values))
 
-  # `wraps` would show the rule's own arguments, and `compose` checks these.
+  return single(reward, rule)
+
+
+def single(reward: types.Reward, rule: Callable[..., Any]) -> types.Reward:
+  """Marks a reward as that of a rule about one completion, and returns it.
+
+  It shows the rule's options as its own, which `compose` checks; and a worker
+  pool may send it one completion, of which it gets the text alone unless it
+  needs signals.
+  """
   options = [p for p in inspect.signature(rule).parameters.values()
              if p.kind is p.KEYWORD_ONLY]
   names = ('record', 'completions', 'context')
-  # So that a worker pool may time each answer by itself.
   reward.per_completion = True
   reward.__signature__ = inspect.Signature(
       [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD)

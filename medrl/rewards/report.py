@@ -9,6 +9,7 @@ references in part: report a constant report's score beside these.
 from collections.abc import Mapping
 import dataclasses
 import functools
+import re
 from typing import Any
 
 from medrl import types
@@ -23,13 +24,16 @@ from medrl.rewards.parse import spans
 
 SECTIONS = ('findings', 'impression')
 _WHERE = ('answer', 'text')
+_HEADS = re.compile(rf'(?i)\b(?:{"|".join(SECTIONS)})\b')
 
 
 def sections(text: str, where: str = 'answer') -> dict[str, spans.Parsed]:
   """Returns the sections of a completion's report, spans in `text`.
 
   'report' is all of it; 'findings' and 'impression' where they are headed.
-  Empty where there is no report.
+  Empty where there is no report: a text without a word besides its headings
+  is none, lest a full stop agree with every reference that finds nothing. So
+  is such a section.
 
   Args:
     text: a completion.
@@ -47,12 +51,16 @@ def sections(text: str, where: str = 'answer') -> dict[str, spans.Parsed]:
     start = text.rfind('</think>')
     start = 0 if start < 0 else start + len('</think>')
     block = spans.Parsed(text[start:], (start, len(text)), 'text')
-  if block is None or not block.value.strip():
+  if block is None or not _worded(_HEADS.sub('', block.value)):
     return {}
   found = blocks.sections(block.value, SECTIONS)
   return {'report': block, **{
       name: spans.shifted(found[name], block.span[0])
-      for name in SECTIONS if name in found and found[name].value.strip()}}
+      for name in SECTIONS if name in found and _worded(found[name].value)}}
+
+
+def _worded(text: str) -> bool:
+  return any(map(str.isalpha, text))
 
 
 def reference(record: types.Record) -> dict[str, str]:

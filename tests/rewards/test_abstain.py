@@ -36,6 +36,18 @@ from medrl.rewards import abstain
     ('不知道', 'Chinese'), ('我不知道。', 'with subject and stop'),
     ('无法确定', 'cannot be determined'), ('无法判断，因为图像不清', 'a reason'),
     ('信息不足', 'too little said'), ('抱歉，我不清楚', 'politeness'),
+    ('The answer is: N/A', 'a colon after the cue'),
+    ('The answer is: **N/A**.', 'GPT-4o, in bold'),
+    ('**Answer:** N/A', 'the cue in bold'), ('**Answer**: N/A', 'its word'),
+    ('Therefore, the answer is:\n\nN/A', 'GPT-4o, on a line of its own'),
+    ('The final answer is NA.', 'in capitals, announced'),
+    ('答案是：不知道', 'a Chinese cue'), ('Answer：N/A', 'a full-width colon'),
+    ('\\boxed{N/A}', 'boxed'), ('$\\boxed{\\text{N/A}}$.', 'as LaTeX has it'),
+    ('\\[ \\boxed{N/A} \\]', 'as a formula'),
+    ('The answer is \\boxed{N/A}.', 'announced and boxed'),
+    ('{"answer": "N/A"}', 'JSON'),
+    ('```json\n{"answer": "I don\'t know"}\n```', 'fenced JSON'),
+    ('{"answer": "\\u4e0d\\u77e5\\u9053"}', 'JSON with escapes'),
 ])
 def test_abstentions(text, why):
   found = abstain.found(text)
@@ -60,6 +72,21 @@ def test_abstentions(text, why):
     ('I know', 'the opposite'), ('not', 'cut off'),
     ('it is not possible', 'an answer'),
     ('不知道，可能是肺炎', 'a hedge'), ('不知道5', 'a value after it'),
+    ('3 or N/A', 'a value before it'),
+    ('The answer is 3 or N/A', 'the same, announced'),
+    ('\\boxed{3 or N/A}', 'the same, boxed'),
+    ('\\boxed{3} N/A', 'a value boxed beside it'),
+    ('\\boxed{N/A} \\boxed{3}', 'two boxes'), ('\\boxed{N/A', 'cut off'),
+    ('\\boxed{N/A} 3', 'a value behind the box'),
+    ('3. The answer is N/A', 'a value before the cue'),
+    ('The answer is: N/A\nThe answer is: 3', 'cues at odds'),
+    ('The answer is:', 'cut off'), ('The answer is Na', 'sodium'),
+    ('{"answer": "N/A", "value": 3}', 'a value beside it'),
+    ('{"answer": "N/A", "answer": "3"}', 'JSON with a key twice'),
+    ('{"answer": null}', 'what null means was not said'),
+    ('{"answer": ["N/A"]}', 'a list of labels'),
+    ('{"unit": "N/A"}', 'something else is not available'),
+    ('```json\n{"answer": "N/A"', 'cut off'),
     ('确定', 'the opposite'), ('x' * 401, 'too long to be one'),
     ("I don't know " + 'the ' * 200, 'too long to be one'),
 ])
@@ -87,11 +114,31 @@ def test_score_options_and_what_is_unparsed():
     abstain.score(hidden, texts, {})
 
 
+@pytest.mark.parametrize('text, expected, why', [
+    ('edema', 'edema', 'nothing to take off'), ('', '', 'nothing'),
+    (' **edema**. ', 'edema', 'emphasis and a full stop'),
+    ('```\n[1]\n```', '[1]', 'fenced'), ('```edema```', 'edema', 'in a line'),
+    ('```\na\n```\n```\nb\n```', '```\na\n```\n```\nb\n```', 'two fences'),
+    ('So the answer is ```json\n{"answer": "\\\\boxed{a}"}\n```', 'a',
+     'one in another'),
+    ('{"answer": ["a", "b"]}', '["a", "b"]', 'JSON that is no text'),
+    ('{"Answer": {"a": 1}}', '{"a": 1}', 'an object'),
+    ('{"other": 1}', '{"other": 1}', 'another object'),
+    ('\\boxed{a} or \\boxed{b}', '\\boxed{a} or \\boxed{b}', 'not the whole'),
+    ('the answer isotope', 'the answer isotope', 'inside a word'),
+    ('a. The answer is b', 'a. The answer is b', 'not at the start'),
+])
+def test_announced(text, expected, why):
+  assert abstain.announced(text) == expected, why
+
+
 @pytest.mark.parametrize('piece', [
+    '\\boxed{', '{"answer": ', 'answer: ', '`', '```', '```\n', '*', '. ', '\n',
     'a ', "i don't know ", 'not ', 'the answer is ', 'cannot be ', 'n/', '不',
     '-', '/', ' '])
 def test_no_string_takes_long(piece):
   start = time.perf_counter()
   for length in (390, 65536):
     abstain.found((piece * length)[:length])
+    abstain.announced((piece * length)[:length])
   assert time.perf_counter() - start < 1.0

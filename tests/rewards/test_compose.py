@@ -132,6 +132,9 @@ def test_terms_inside_a_gate_are_checked_and_asked_for():
   assert not compose.build({'g': gate}).per_completion
   gate['options']['when'] = 'medrl.rewards.format.tags'
   assert compose.build({'g': gate}).per_completion
+  # A pool sends single texts without the signals of their group.
+  assert not compose.build({'a': term(
+      'medrl.rewards.consistency.rederived')}).per_completion
   gate['options']['then'] = {'fn': f'{__name__}.length',
                              'options': {'pre': 2}}
   with pytest.raises(ValueError, match="'g.1.'.*did you mean 'per'"):

@@ -105,6 +105,15 @@ def test_default_end_to_end_and_spans():
   assert 0 <= value < 0.5 and found.total[0] < 0.5
 
 
+@pytest.mark.parametrize('text, parsed, why', [
+    ('.', False, 'a stop'), ('12', False, 'numbers'),
+    ('Findings: .', False, 'a heading alone'), ('Normal.', True, 'a word')])
+def test_an_answer_without_a_word_is_unparsed(text, parsed, why):
+  found = score(text, 'Chest film.', affinity='equal')
+  assert found.parsed == (parsed,), why
+  assert parsed or found.total == (0.0,), why
+
+
 def test_denying_everything_earns_less_than_the_truth():
   gold = 'Pneumothorax and edema.'
   denied = score('No pneumothorax. No edema.', gold, affinity='equal')

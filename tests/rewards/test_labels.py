@@ -1,6 +1,7 @@
 """Sets of labels and four-state findings, worked by hand."""
 
 import itertools
+import time
 
 import pytest
 
@@ -29,7 +30,52 @@ from medrl.rewards import labels
     ('no edema; effusion', ('effusion', 'no edema'),
      'a negation is another name, not the label'),
     ('1st degree AV block', ('1st degree av block',), 'no bullet'),
+    ('```json\n["RBC", "WBC"]\n```', ('rbc', 'wbc'), 'fenced JSON'),
+    ('```\nRBC\nWBC\n```', ('rbc', 'wbc'), 'fenced lines'),
+    ('["RBC", "WBC"].', ('rbc', 'wbc'), 'JSON with a full stop'),
+    ('{"answer": ["RBC", "WBC"]}', ('rbc', 'wbc'), 'a JSON object'),
+    ('{"answer": "RBC, WBC"}', ('rbc', 'wbc'), 'with text'),
+    ('{"answer": []}', (), 'JSON, no label'), ('[].', (), 'and a full stop'),
+    ('**RBC**, **WBC**', ('rbc', 'wbc'), 'each in bold'),
+    ('**RBC, WBC**', ('rbc', 'wbc'), 'all in bold'),
+    ('* RBC\n* **WBC**', ('rbc', 'wbc'), 'bullets of Markdown'),
+    ('- **RBC**\n- `WBC`', ('rbc', 'wbc'), 'bullets and emphasis'),
+    ('HLA-B*57, snake_case', ('hla-b*57', 'snake_case'), 'inside of a name'),
+    ('\\boxed{RBC, WBC}', ('rbc', 'wbc'), 'boxed'),
+    ('$\\boxed{\\text{RBC, WBC}}$', ('rbc', 'wbc'), 'as LaTeX has it'),
+    ('The answer is RBC, WBC', ('rbc', 'wbc'), 'announced'),
+    ('Therefore, the answer is:\n\nRBC, WBC.', ('rbc', 'wbc'), 'on a line'),
+    ('**Answer: RBC, WBC**', ('rbc', 'wbc'), 'announced in bold'),
+    ('The answer is none.', (), 'no label, announced'),
+    ('RBC and WBC', ('rbc', 'wbc'), 'two'), ('RBC AND WBC', ('rbc', 'wbc'),
+                                            'in capitals'),
+    ('RBC & WBC', ('rbc', 'wbc'), 'a sign'),
+    ('Both RBC and WBC', ('rbc', 'wbc'), 'both'),
+    ('Platelets, RBC and WBC.', ('platelets', 'rbc', 'wbc'), 'the last two'),
+    ('Platelets, RBC, and WBC', ('platelets', 'rbc', 'wbc'), 'a comma too'),
+    ('Platelets; RBC; and WBC', ('platelets', 'rbc', 'wbc'), 'semicolons too'),
+    ('Skin and bone; edema', ('edema', 'skin and bone'),
+     "as a comma, an 'and' stays between semicolons"),
+    ('Skin and bone\nedema', ('edema', 'skin and bone'), 'and on lines'),
+    ('["Skin and bone"]', ('skin and bone',), 'and in JSON'),
+    ('Skin and bone', ('bone', 'skin'), 'but alone it joins two names'),
+    ('sand and/or clay', ('sand and/or clay',), 'no joining of two'),
+    ('no edema and effusion', ('no edema and effusion',),
+     'what is denied as well is not named'),
+    ('edema and no effusion', ('edema', 'no effusion'), 'one is, one is not'),
     ('', None, 'nothing'), (' ;\n, ', None, 'nothing'),
+    ('**', None, 'nothing'), ('and', ('and',), 'a name like any other'),
+    ('\\boxed{RBC} or \\boxed{WBC}', None, 'boxes at odds'),
+    ('RBC or \\boxed{WBC}', None, 'one boxed beside another'),
+    ('\\boxed{RBC, WBC', None, 'cut off'),
+    ('RBC. The answer is WBC', None, 'more than what is announced'),
+    ('The answer is RBC. The answer is WBC', None, 'cues at odds'),
+    ('```json\n["RBC"]\n```\n```json\n["WBC"]\n```', None, 'two fences'),
+    ('```json\n["RBC"', None, 'cut off'),
+    ('["RBC"] or ["WBC"]', None, 'two lists'),
+    ('RBC or ["WBC"]', None, 'a list beside a name'),
+    ('{"RBC": 1}', None, 'states, not labels'),
+    ('{"answer": ["RBC"], "other": ["WBC"]}', None, 'two lists'),
     ('["Edema", 5]', None, 'no list of names'), ('[Edema]', None, 'no JSON'),
     ('["Edema"', None, 'cut off'), ('[' * 60000, None, 'nesting'),
 ])
@@ -64,6 +110,25 @@ def test_agreement(value, target, exact, jaccard, f1):
     ('{"Edema": NaN}', (), "a blank as pandas writes it"),
     ('水肿：阳性；积液：不确定', (('水肿', '阳性'), ('积液', '不确定')), 'Chinese'),
     ('edema: yes; edema: present', (('edema', 'positive'),), 'said twice'),
+    ('```json\n{"WBC": "positive"}\n```', (('wbc', 'positive'),), 'fenced'),
+    ('{"WBC": "positive"}.', (('wbc', 'positive'),), 'with a full stop'),
+    ('{"answer": {"WBC": 1}}', (('wbc', 'positive'),), 'one in another'),
+    ('**WBC**: positive', (('wbc', 'positive'),), 'the name in bold'),
+    ('**WBC:** positive', (('wbc', 'positive'),), 'with its colon'),
+    ('- **WBC: positive**\n- RBC: **absent**',
+     (('rbc', 'negative'), ('wbc', 'positive')), 'a list in bold'),
+    ('\\boxed{WBC: positive}', (('wbc', 'positive'),), 'boxed'),
+    ('The answer is WBC: positive.', (('wbc', 'positive'),), 'announced'),
+    ('WBC: positive and RBC: absent',
+     (('rbc', 'negative'), ('wbc', 'positive')), 'joined'),
+    ('skin and bone: positive', (('skin and bone', 'positive'),),
+     'a name may have an and'),
+    ('no finding: 1', (('no finding', 'positive'),), 'a name with no'),
+    ('{"WBC": 1, "wbc": 0}', None, 'a contradiction'),
+    ('{"WBC": 1, "WBC": 0}', None, 'JSON with a key twice'),
+    ('```json\n{"WBC": 1}\n```\n```json\n{"RBC": 1}\n```', None, 'two'),
+    ('\\boxed{WBC: positive} WBC: negative', None, 'more than the box'),
+    ('WBC: absent. The answer is WBC: positive', None, 'more than the cue'),
     ('edema: yes; edema: no', None, 'a contradiction'),
     ('edema', None, 'no state'), ('edema: maybe', None, 'no state of four'),
     ('edema: yes; effusion', None, 'one without'),
@@ -136,6 +201,18 @@ def test_every_way_of_naming_all_labels_earns_what_its_share_is_worth():
   for size in range(1, 6):
     for gold in itertools.combinations(names, size):
       assert labels.agreement(names, gold) == pytest.approx(size / 5)
+
+
+@pytest.mark.parametrize('piece', [
+    ' ', '\n', ' and ', ' &', 'a and ', '*', '\\boxed{', '```', '{"a":', '[',
+    'the answer is ', ',', 'a: 1 and ', '1. ', '- ', '. '])
+def test_no_string_takes_long(piece):
+  start = time.perf_counter()
+  for before in ('', 'a', '[', 'a: 1'):
+    text = before + (piece * 65536)[:65536]
+    labels.read(text)
+    labels.read_states(text)
+  assert time.perf_counter() - start < 2.0
 
 
 def test_wrong_calls_say_why():

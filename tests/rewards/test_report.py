@@ -68,6 +68,31 @@ def test_labels(text, options, expected, parsed, why):
   assert score.parsed == (parsed,), why
 
 
+@pytest.mark.parametrize('body, parsed, why', [
+    ('.', False, 'a stop'), ('1 2 3', False, 'numbers'), ('…\0', False, 'signs'),
+    ('Findings:', False, 'a heading alone'),
+    ('**Findings:** . Impression: -', False, 'headings alone'),
+    ('Findings: Findings:', False, 'a heading twice'),
+    ('Normal.', True, 'a word'), ('正常', True, 'a word in Chinese'),
+    ('Impression: Normal.', True, 'a word below a heading'),
+])
+def test_a_report_without_a_word_is_unparsed(body, parsed, why):
+  for rule in (report.labels, report.critical):
+    for options in ({}, {'where': 'text'}):
+      text = body if options else said(body)
+      score = one(rule, text, record('Chest film.'), **options)
+      assert score.parsed == (parsed,), why
+      assert score.total == (float(parsed),), why
+
+
+def test_a_section_without_a_word_is_none():
+  text = said('Findings: . Impression: -')
+  assert one(report.consistent, text).parsed == (False,)
+  assert one(report.radflow, text).parsed == (False,)
+  text = said('Findings: clear. Impression: .')
+  assert set(report.sections(text)) == {'report', 'findings'}
+
+
 def test_labels_against_a_data_sets_own_states():
   given = record({'Pleural Effusion': 'positive', 'Edema': 'not mentioned',
                   'Pneumothorax': 'negative'}, 'states')

@@ -23,6 +23,11 @@ _PAIR = re.compile(r'\(([^()]*)\)\s{0,3},\s{0,3}\(([^()]*)\)')
 _TAGS = (('<|box_start|>', '<|box_end|>'), ('<box>', '</box>'))
 _REFS = (('<|object_ref_start|>', '<|object_ref_end|>'), ('<ref>', '</ref>'))
 _LABELS = ('label', 'name', 'category', 'ref')
+# An empty list, white space aside, however it is announced.
+_EMPTY = re.compile(
+    r'(?i)(?:(?:the)?answer(?:is:?|:))?\**(?:`?|```(?:json)?(?=.*```\W*\Z))'
+    r'(?:\[\]|\{"(?:boxes|bboxes|bbox_2d|bbox|box|answer)":\[\]\})'
+    r'`{0,3}\.?\**\.?')
 _KEYS = ('bbox_2d', 'bbox', 'box')
 
 
@@ -51,7 +56,8 @@ def boxes(content: str, frame: str = 'pixel',
   `<|box_start|>(x1,y1),(x2,y2)<|box_end|>`; `<location> [[..]]`, before which
   nothing is read. Every bracket must hold four finite numbers with x1 < x2 and
   y1 < y2 inside of the frame: dropping a bad box would let a writer add boxes
-  at no cost. One text uses one form. Prose around it is ignored.
+  at no cost. One text uses one form. Prose around it is ignored, but not
+  around '[]', which may also stand in a fence or as {"boxes": []}.
 
   Args:
     content: of an answer block.
@@ -92,7 +98,7 @@ def labelled(content: str, frame: str = 'pixel',
   are those of `boxes`, which says what may be raised.
   """
   text = spans.fold(content)
-  if ''.join(text.split()) == '[]':
+  if _is_empty(text):
     return spans.Parsed((), spans.stripped(text), 'boxes')
   pairs = _from_json(text)
   if pairs is None:
@@ -114,9 +120,13 @@ def _bracketed(
   if not text.count('[') or text.count('[') != text.count(']'):
     return None
   found = [m[1].split(',') for m in _INNERMOST.finditer(text) if m[1].strip()]
-  if not found and ''.join(text.split()) != '[]':
+  if not found and not _is_empty(text):
     return None
   return found, (text.index('['), text.rindex(']') + 1)
+
+
+def _is_empty(text: str) -> bool:
+  return bool(_EMPTY.fullmatch(''.join(text.split())))
 
 
 def _tagged(text: str) -> tuple[list[list[str]], tuple[int, int]] | None:
