@@ -105,12 +105,13 @@ def signed(record: types.Record, completions: list[types.Completion],
     values in [-1, 1].
 
   Raises:
-    ValueError: the budget is 0, 1 or not a finite number; else as in `exact`.
+    ValueError: the budget is neither above 1, below -1 nor -1, or not a finite
+      number; else as in `exact`.
   """
   n = record.meta['budget'] if 'budget' in record.meta else -1
-  if not _number(n) or n in (0, 1):
+  if not _number(n) or -1 < n <= 1:
     raise ValueError(f'record {record.id!r}: budget {n!r}; expected n > 1 '
-                     '(exact), -n (at most n) or -1 (none)')
+                     '(exact), -n < -1 (at most n) or -1 (none)')
   positive(exact_scale=exact_scale, maximum_scale=maximum_scale)
   if n == -1:
     return _scored('signed', completions, lambda size: 0.0)

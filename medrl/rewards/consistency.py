@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from medrl import types
+from medrl.rewards import abstain
 from medrl.rewards import answer
 from medrl.rewards import findings
+from medrl.rewards import floor
 from medrl.rewards import graded
 from medrl.rewards import lift
 from medrl.rewards import report
@@ -67,7 +69,7 @@ def rederived(record: types.Record, completion: types.Completion
 @graded.per_completion
 def image_gap(record: types.Record, completion: types.Completion, *,
               tau: float = 0.1) -> graded.Grade:
-  """Rewards reasoning that the image makes likelier, in (0, 1).
+  """Rewards reasoning that the image makes likelier, in [0, 1].
 
   r_PR of CAPO (arXiv 2506.12849), proposed (the paper's own was not found):
   sigmoid(d / tau) with d the mean over the think block's tokens of
@@ -148,7 +150,9 @@ def paired(record: types.Record, completion: types.Completion, *,
   and, where meta[key] has the policy's 'prediction' for the other image of the
   pair, that is right too, by meta[key]['answer']. The part 'confused' is 1
   where the answer is the one that is right for the other image only. The span
-  is the answer: 1, -1 if confused, else 0. Unparsed without an answer.
+  is the answer: 1, -1 if confused, else 0. An abstention is an answer: right
+  where `types.UNANSWERABLE` is, which may also stand in meta[key]. Unparsed
+  with neither.
 
   Raises:
     ValueError: the record has no such pair, or its answer is hidden.
@@ -158,17 +162,34 @@ def paired(record: types.Record, completion: types.Completion, *,
     raise ValueError(f'record {record.id!r}: meta[{key!r}] is {other!r}; '
                      "expected {'answer': .., 'prediction': .. if known}")
   right = answer.correct(record, completion.text)
-  own = _read(record, completion.text)
+  own = _said(record, completion.text)
   if right is None or own is None:
     return graded.Grade(None, parts={'confused': 0.0})
-  confused = right < 1.0 and answer.agreement(
-      record, own.value, other['answer']) >= 1.0
+  confused = right < 1.0 and _agrees(record, own.value, other['answer'])
   known = other.get('prediction', other['answer'])
-  value = float(right >= 1.0 and known is not None and answer.agreement(
-      record, known, other['answer']) >= 1.0)
+  value = float(right >= 1.0 and known is not None and _agrees(
+      record, known, other['answer']))
   mark = 1.0 if right >= 1.0 else -1.0 if confused else 0.0
   return graded.Grade(value, ((*own.span, mark),),
                       {'confused': float(confused)})
+
+
+def _said(record: types.Record, text: str) -> spans.Parsed | None:
+  """The answer, `types.UNANSWERABLE` for an abstention, or None."""
+  own, block = _read(record, text), blocks.answer(text)
+  if own is not None or block is None:
+    return own
+  gone = abstain.found(block.value)
+  return gone and spans.shifted(gone, block.span[0])
+
+
+def _agrees(record: types.Record, value: Any, target: Any) -> bool:
+  """Whether two answers are one; nothing agrees with 'N/A' but itself."""
+  gone = [isinstance(v, str) and v == types.UNANSWERABLE
+          for v in (value, target)]
+  if any(gone):
+    return all(gone)
+  return answer.agreement(record, value, target) >= 1.0
 
 
 @graded.per_completion
@@ -273,10 +294,10 @@ def _with_others(held: Sequence[Any], i: int,
 
 
 @lift.declare(needs=('option_logps',))
-@graded.per_completion
-def confidence_gain(record: types.Record, completion: types.Completion, *,
-                    gain: float = 0.1, rank_gain: float = 0.05,
-                    most: float = 1.0) -> graded.Grade:
+def confidence_gain(record: types.Record, completions: list[types.Completion],
+                    context: Mapping[str, Any], *, gain: float = 0.1,
+                    rank_gain: float = 0.05, most: float = 1.0,
+                    unparsed: float | None = None) -> types.Score:
   """Rewards reasoning that makes the right option likelier, in [-most, most].
 
   With the log-probabilities of the options before and after the reasoning: if
@@ -286,13 +307,26 @@ def confidence_gain(record: types.Record, completion: types.Completion, *,
   compared whatever their case, and 'before' is always asked. Reads the signal
   `option_logps`, {'before': {key: nats}, 'after': {key: nats}}. The span is the
   think block, or else the answer, with this value. Unparsed where the signal is
-  None or the answer is unparsed. A model that hides what it knows before it
-  reasons gains more: the gain is no measure of truth.
+  None or the answer is unparsed: it earns `unparsed`, None for -most, lest it
+  pay to garble what would lose (proposed). A model that hides what it knows
+  before it reasons gains more: the gain is no measure of truth.
 
   Raises:
     ValueError: the signal is missing or lacks the gold option, the record is no
       choice, or its answer is hidden.
   """
+  del context
+  score = graded.score('confidence_gain', [
+      _gained(record, c, gain, rank_gain, most) for c in completions])
+  return floor.unparsed(score, 'confidence_gain',
+                        -most if unparsed is None else unparsed)
+
+
+confidence_gain.per_completion = True
+
+
+def _gained(record: types.Record, completion: types.Completion, gain: float,
+            rank_gain: float, most: float) -> graded.Grade:
   if record.answer_type != 'choice' or record.answer is None:
     raise ValueError(f'record {record.id!r}: answer {record.answer!r} of type '
                      f'{record.answer_type!r}; expected a known choice')

@@ -5,7 +5,7 @@ the end of its clause. Which findings there are is not known here.
 """
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from medrl.rewards import lexicon as lexicon_lib
@@ -18,6 +18,15 @@ SPOKEN = ('finding', 'anchor', 'state', 'normal')
 LISTING = ('comma', 'and', 'or')
 # Words between two cues that still make them one ('not the absence of').
 _FILLERS = frozenset(('a', 'an', 'the', 'any', 'of', 'be', 'that'))
+# Words that may stand between a denial and what it says was not supplied,
+# before and behind it; what is denied then; and words that need no denial.
+_BEFORE = _FILLERS | {',', 'and', 'or', 'view', 'image', 'window', 'value'}
+_BEHIND = _BEFORE | {'is', 'are', 'was', 'were', 'has', 'have', 'been'}
+_SUPPLIED = frozenset((
+    'given', 'supplied', 'provided', 'available', 'acquired', 'obtained',
+    'recorded', 'included', 'measured', 'reported', 'present', 'seen', 'shown',
+    'visualized', 'visualised'))
+_GONE = frozenset(('absent', 'missing', 'unavailable', 'lacking'))
 
 
 class Line(NamedTuple):
@@ -163,3 +172,50 @@ def within(positions: list[int], gap: tuple[int, int]) -> bool:
   """Whether any of the ascending `positions` lies in [gap[0], gap[1])."""
   k = bisect.bisect_left(positions, gap[0])
   return k < len(positions) and positions[k] < gap[1]
+
+
+def unsupplied(words: list[str], names: Sequence[tuple[int, int]]
+               ) -> list[bool]:
+  """Whether each name is said not to be there ('no PLAX', 'PLAX not given').
+
+  The denial must touch the name, or a list of names that it is in: what a view
+  shows is denied far more often than the view ('no effusion in PLAX').
+
+  Args:
+    words: as `phrases.words` gives them.
+    names: (first word, word after the last), in order, without overlap.
+  """
+  book = lexicon_lib.bare()
+  inside = {i for first, last in names for i in range(first, last)}
+  found = [m for m in phrases.matches(words, book.tree)
+           if inside.isdisjoint(range(m[0], m[1]))]
+  line = read(words, sorted(
+      [*found, *((*at, [('finding', None)]) for at in names)],
+      key=lambda match: match[0]), book)
+  reaches = scopes(line)
+  starts = [at for at, *_ in reaches]
+  begins, stops = _runs(words, inside, _BEFORE), _runs(
+      words[::-1], {len(words) - 1 - i for i in inside}, _BEHIND)
+  out = []
+  for first, last in names:
+    _, reach, cue, _ = reaches[bisect.bisect_right(starts, first) - 1]
+    before = reach == 'negative' and cue[1] >= begins[first]
+    out.append(before or _lacks(words, len(words) - stops[len(words) - last]))
+  return out
+
+
+def _runs(words: list[str], inside: set[int], free: frozenset[str]
+          ) -> list[int]:
+  """For each place, where a run of names and `free` words before it begins."""
+  out = [0]
+  for i, word in enumerate(words):
+    out.append(out[-1] if i in inside or word in free else i + 1)
+  return out
+
+
+def _lacks(words: list[str], at: int) -> bool:
+  """Whether 'not .. given', or 'missing', stands at word `at`."""
+  if at == len(words) or words[at] in _GONE:
+    return at < len(words)
+  denied = words[at] in ('not', 'never') or words[at].endswith("n't")
+  return denied and not _SUPPLIED.isdisjoint(words[at + 1:at + 4])

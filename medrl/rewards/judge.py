@@ -9,6 +9,7 @@ sees what stands in the answer block and nothing else of a completion.
 
 from collections.abc import Callable, Mapping
 import json
+import re
 import string
 from typing import Any
 
@@ -21,7 +22,9 @@ from medrl.rewards.parse import blocks
 Judge = Callable[[list[str]], list[str | cache.Failed]]
 
 FIELDS = ('question', 'options', 'reference', 'answer')
-# An answer block cannot hold its own end, so no answer can step out of it.
+# What may begin a tag; '<5 mm' and 'p<0.05' do not.
+_TAG = re.compile(r'<(?=[ ]?[/!|]|[ ]?[^\W\d_])')
+# Fields hold no tags (`score`), so that no text can step out of these.
 TEMPLATE = '''Question:
 {question}
 {options}
@@ -181,7 +184,9 @@ def score(record: types.Record, completions: list[types.Completion],
   0 and unparsed where there is no block, or it is empty or longer than
   `longest` characters: nobody is asked. Where the judge fails or its verdict
   cannot be read, the completion is invalid and counts in `errors` and in the
-  part 'judge_failed' or 'judge_unclear'.
+  part 'judge_failed' or 'judge_unclear'. Where a tag may begin in a text of
+  the record or in an answer, the judge reads '\u2039' for '<': the template's
+  tags are the only ones.
 
   Args:
     record: with an answer.
@@ -203,8 +208,9 @@ def score(record: types.Record, completions: list[types.Completion],
   fixed = {'question': record.question, 'reference': reference(record),
            'options': '\n'.join(
                f'{key}. {text}' for key, text in record.options.items())}
+  fixed = {name: _untagged(text) for name, text in fixed.items()}
   answers = [answer(c.text, longest) for c in completions]
-  replies = iter(ask(asked, [render(template, answer=a, **fixed)
+  replies = iter(ask(asked, [render(template, answer=_untagged(a), **fixed)
                              for a in answers if a is not None]))
   total, failed, unclear = [], [], []
   for known in answers:
@@ -220,6 +226,10 @@ def score(record: types.Record, completions: list[types.Completion],
              'judge_unclear': tuple(map(float, unclear))},
       parsed=tuple(a is not None for a in answers), valid=valid,
       errors=valid.count(False))
+
+
+def _untagged(text: str) -> str:
+  return _TAG.sub('\u2039', text)
 
 
 def answer(text: str, longest: int) -> str | None:

@@ -85,12 +85,12 @@ def read(content: str) -> spans.Parsed | None:
         isinstance(v, str) and _plain(v) for v in found):
       return None
     return spans.Parsed(names(found), spans.stripped(content), 'json')
-  parts = _parts(text)
-  if not parts:
+  found = {_plain(part) for part in _parts(text)} - {''}
+  if not found:
     return None
-  if len(parts) == 1 and _plain(parts[0]) in _NONE:
-    parts = []
-  return spans.Parsed(names(parts), spans.stripped(content), 'list')
+  if len(found) == 1 and not found.isdisjoint(_NONE):
+    found = ()
+  return spans.Parsed(tuple(sorted(found)), spans.stripped(content), 'list')
 
 
 def read_states(content: str) -> spans.Parsed | None:
@@ -109,7 +109,7 @@ def read_states(content: str) -> spans.Parsed | None:
     pairs = [(name, 'null' if v is None else str(v)) for name, v in found]
     how = 'json'
   else:
-    parts = _parts(text)
+    parts = [part for part in _parts(text) if _plain(part)]
     if not parts or any(':' not in p for p in parts):
       return None
     pairs = [tuple(p.rsplit(':', 1)) for p in parts]
@@ -203,7 +203,7 @@ def _json(text: str) -> Any:
 
 
 def _parts(text: str) -> list[str]:
-  """Returns the parts of a list that are not empty; [] if it is not one."""
+  """Returns the parts of a list, [] if it is not one; some may be empty."""
   if _UNREAD.search(text):
     return []
   plain = text.translate(_STOPS)
@@ -213,10 +213,12 @@ def _parts(text: str) -> list[str]:
   parts = []
   for part in plain.split(mark):
     part = part.strip(' \t*_`')
+    if not part:
+      continue
     part = _BULLET.sub('', part, count=1) if _BULLET.match(part) else part
     part = _LED.sub('', part, count=1) if _LED.match(part) else part
     parts += _joined(part) if mark == ',' else [part]
-  return [part for part in parts if _plain(part)]
+  return parts
 
 
 def _joined(part: str) -> list[str]:

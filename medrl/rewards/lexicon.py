@@ -46,11 +46,9 @@ def load(name: str) -> Lexicon:
   Raises:
     ValueError: there is no such lexicon, or a finding has an unknown key.
   """
-  cues = json.loads((_HERE / 'cues.json').read_text(encoding='utf-8'))
   data = json.loads(_path(name).read_text(encoding='utf-8'))
-  entries = list(_entries(name, data))
-  new = frozenset(cues.pop('new'))
-  entries += [(p, (kind, None)) for kind, found in cues.items() for p in found]
+  cues, new = _cues()
+  entries = [*_entries(name, data), *cues]
   measures = data.get('measures', [])
   units = {}
   for i, measure in enumerate(measures):
@@ -69,6 +67,24 @@ def load(name: str) -> Lexicon:
       critical=tuple(data.get('critical', ())),
       anatomy=tuple(data.get('anatomy', ())),
       none=none.get('finding', ''), exempt=frozenset(none.get('exempt', ())))
+
+
+@functools.lru_cache(maxsize=1)
+def bare() -> Lexicon:
+  """Returns the cues alone, as a lexicon that knows no finding."""
+  cues, new = _cues()
+  return Lexicon(
+      tree=phrases.table(cues), units={}, implies={}, kinds={},
+      hidden=frozenset(), critical=(), anatomy=(), none='', exempt=frozenset(),
+      new=new)
+
+
+def _cues() -> tuple[list[tuple[str, tuple[str, Any]]], frozenset[str]]:
+  """The cues' (phrase, (kind, None)), and the words that begin anew."""
+  cues = json.loads((_HERE / 'cues.json').read_text(encoding='utf-8'))
+  new = frozenset(cues.pop('new'))
+  return [(p, (kind, None)) for kind, found in cues.items()
+          for p in found], new
 
 
 def _path(name: str) -> pathlib.Path:

@@ -224,7 +224,7 @@ def gold(record: types.Record) -> np.ndarray:
 def score(record: types.Record, text: str, *, metric: str = 'dice',
           steps: Sequence[tuple[float, float]] = (),
           frame: str = 'pixel') -> float | None:
-  """Rewards a mask, in [0, 1], or in [0, largest step].
+  """Rewards a mask, in [0, 1], or with 0 or a value of `steps`.
 
   The answer block holds JSON as `decoded` takes it; anything else is unparsed.
   As a reward, called with (record, completions, context).
@@ -233,9 +233,11 @@ def score(record: types.Record, text: str, *, metric: str = 'dice',
     record: `meta['mask']`, `meta['width']` and `meta['height']`; see `gold`.
     text: a completion.
     metric: 'dice' or 'iou'.
-    steps: (above, value) pairs; the value of the greatest that is exceeded is
-      paid, or 0. Ophiuchus (arXiv 2512.14157) pays ((0.5, 1), (0.7, 2),
-      (0.8, 3)) by IoU. () pays the metric itself.
+    steps: (above, value) pairs in any order; of those whose `above` the metric
+      exceeds, the one with the greatest `above` is paid, or 0 without one.
+      Ophiuchus (arXiv 2512.14157) pays ((0.5, 1), (0.7, 2), (0.8, 3)) by IoU.
+      () pays the metric itself. A value below 0 makes the range reach below 0,
+      and then an unparsed answer, which earns 0, beats such a mask.
     frame: in which polygons are written; see `box.scale`.
 
   Raises:
@@ -251,7 +253,8 @@ def score(record: types.Record, text: str, *, metric: str = 'dice',
   value = (dice if metric == 'dice' else iou)(said, right)
   if not steps:
     return value
-  return max((paid for above, paid in steps if value > above), default=0.0)
+  reached = [tuple(pair) for pair in steps if value > pair[0]]
+  return max(reached)[1] if reached else 0.0
 
 
 def _json(content: str) -> Any:

@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 from medrl import types
+from medrl.rewards import floor
 from medrl.rewards import graded
 from medrl.rewards import lift
 from medrl.rewards import phrases
@@ -97,33 +98,51 @@ def transitions(record: types.Record, completion: types.Completion, *,
   return graded.Grade(good / len(allowed), tuple(marks))
 
 
-@graded.per_completion
-def path(record: types.Record, completion: types.Completion, *,
+def path(record: types.Record, completions: list[types.Completion],
+         context: Mapping[str, Any], *,
          keywords: Sequence[Mapping[str, Sequence[str]]] = (),
-         key: str = 'path', unmatched: float = -0.5) -> graded.Grade:
-  """Rewards steps of the right category, in [unmatched, 1].
+         key: str = 'path', unmatched: float = -0.5,
+         unparsed: float | None = None) -> types.Score:
+  """Rewards steps of the right category, in [min(unmatched, 0), 1].
 
   The correctness term of Dr-LLaVA (arXiv 2405.19567), averaged over steps: 1
   for the gold category, `unmatched` for none or several, 0 for another. Spans
-  are the steps with these values. Unparsed without steps.
+  are the steps with these values. Unparsed without steps, which earns no more
+  than the worst steps do (proposed).
 
   Args:
     record: with meta[key], a category for every step.
-    completion: with numbered steps in its think block.
+    completions: with numbered steps in their think blocks.
+    context: not read.
     keywords: see `categories`.
     key: of the gold path.
     unmatched: of a step without a category.
+    unparsed: of a completion without steps; None for min(unmatched, 0). Above
+      that it pays to write none where the path is not known.
 
   Raises:
     ValueError: the gold path does not fit the keywords.
   """
+  del context
+  score = graded.score('path', [
+      _walked(record, c.text, keywords, key, unmatched) for c in completions])
+  return floor.unparsed(score, 'path', min(unmatched, 0.0)
+                        if unparsed is None else unparsed)
+
+
+path.per_completion = True
+
+
+def _walked(record: types.Record, text: str,
+            keywords: Sequence[Mapping[str, Sequence[str]]], key: str,
+            unmatched: float) -> graded.Grade:
   gold = tuple(record.meta.get(key, ()))
   if not gold:
     raise ValueError(f'record {record.id!r} has no meta[{key!r}]; expected a '
                      'category for every step')
   _checked([gold], keywords)
-  found = categories(completion.text, keywords)
-  if not process.steps(completion.text):
+  found = categories(text, keywords)
+  if not process.steps(text):
     return graded.Grade(None)
   values = [unmatched if name is None else float(name == wanted)
             for (name, _), wanted in zip(found, gold)]

@@ -6,11 +6,13 @@ answer (a gate, or a small weight).
 """
 
 from collections.abc import Mapping, Sequence
+import math
 import re
 from typing import Any
 
 from medrl import types
 from medrl.rewards import answer
+from medrl.rewards import cues
 from medrl.rewards import findings
 from medrl.rewards import graded
 from medrl.rewards import lexicon as lexicon_lib
@@ -20,6 +22,7 @@ from medrl.rewards.parse import blocks
 from medrl.rewards.parse import spans
 
 _NUMBER = re.compile(r'[-+\u2212]?\d{1,12}(?:[.,]\d{1,6})?')
+_NOT = re.compile(r"(?i)\bnot\b|n['\u2019]t\b")
 # How far behind its name a measurement's value may stand, in characters.
 _REACH = 40
 
@@ -151,6 +154,9 @@ def coverage(record: types.Record, completion: types.Completion, *,
   citations: what each is worth, or costs. Naming everything in one step earns
   it all; `step_count` is the counterweight.
 
+  What is said not to be there ('no PLAX was given', 'EF is not 55') is neither
+  cited nor costs anything; by rules over words, see `cues.unsupplied`.
+
   Args:
     record: with meta[views], names, and meta[measurements], name -> number.
     completion: with numbered steps in its think block.
@@ -158,23 +164,23 @@ def coverage(record: types.Record, completion: types.Completion, *,
     measurements: key of the measurements.
     known: all views there are, to tell those that were not supplied.
     tolerance: relative.
+
+  Raises:
+    ValueError: a name holds no word, or a measurement is no finite number.
   """
   supplied = [str(v) for v in meta(record, views, Sequence)]
-  values = {str(k): float(v)
-            for k, v in meta(record, measurements, Mapping).items()}
+  values = _values(record, measurements)
+  tree = _names(supplied, values, known, (
+      f'record {record.id!r}: meta[{views!r}]',
+      f'record {record.id!r}: meta[{measurements!r}]'))
   found = steps(completion.text)
   if not found:
     return graded.Grade(None)
   half = 0.5 if supplied and values else 1.0
-  own = {_same(v) for v in supplied}
-  tree = phrases.table([
-      *((v, ('view', _same(v))) for v in supplied),
-      *((v, ('other', _same(v))) for v in known if _same(v) not in own),
-      *((m, ('value', m)) for m in values)])
   cited, wrong, marks, cost = {}, set(), [], 0.0
   for step in found:
     strange = False
-    for start, end, hits in phrases.find(step.value, tree):
+    for start, end, hits in _cited(step.value, tree):
       for kind, name in hits:
         at = start + step.span[0], end + step.span[0]
         near = kind == 'value' and _near(step.value, end, values[name],
@@ -196,8 +202,47 @@ def coverage(record: types.Record, completion: types.Completion, *,
   return graded.Grade(min(max(total, 0.0), 1.0), tuple(marks))
 
 
+def _values(record: types.Record, key: str) -> dict[str, float]:
+  """The record's measurements, name -> finite number."""
+  out = {}
+  for name, value in meta(record, key, Mapping).items():
+    try:
+      out[str(name)] = float(value)
+    except (TypeError, ValueError):
+      out[str(name)] = math.nan
+    if not math.isfinite(out[str(name)]):
+      raise ValueError(f'record {record.id!r}: meta[{key!r}] has {value!r} for '
+                       f'{name!r}; expected a finite number')
+  return out
+
+
+def _names(supplied: Sequence[str], values: Mapping[str, float],
+           known: Sequence[str], places: tuple[str, str]) -> dict[str, Any]:
+  """A tree of the names that a step may cite; `places` say whose they are."""
+  for place, names in zip((*places, 'the option known'),
+                          (supplied, values, known)):
+    for name in names:
+      if not _same(name):
+        raise ValueError(f'{place} holds {name!r}, which has no letter or '
+                         'digit to look for; name it as reasoning would')
+  own = {_same(v) for v in supplied}
+  return phrases.table([
+      *((v, ('view', _same(v))) for v in supplied),
+      *((v, ('other', _same(v))) for v in known if _same(v) not in own),
+      *((m, ('value', m)) for m in values)])
+
+
+def _cited(text: str, tree: Mapping[str, Any]) -> list[tuple[int, int, Any]]:
+  """(start, end, values) of the names in a step that it does not deny."""
+  words, places = phrases.words(text)
+  found = phrases.matches(words, tree)
+  denied = cues.unsupplied(words, [(a, b) for a, b, _ in found])
+  return [(places[a][0], places[b - 1][1], hits)
+          for (a, b, hits), gone in zip(found, denied) if not gone]
+
+
 def _same(name: str) -> str:
-  return ' '.join(phrases.words(name)[0])
+  return ' '.join(w for w in phrases.words(name)[0] if w[0].isalnum())
 
 
 def _near(text: str, end: int, value: float, tolerance: float) -> bool | None:
@@ -205,6 +250,8 @@ def _near(text: str, end: int, value: float, tolerance: float) -> bool | None:
   match = _NUMBER.search(text, end, end + _REACH)
   if match is None or text[match.end():match.end() + 1].isdigit():
     return None  # there is none, or it goes on beyond the reach
+  if _NOT.search(text, end, match.start()):
+    return None  # 'EF is not 55'
   said = float(match[0].replace('\u2212', '-').replace(',', '.'))
   return abs(said - value) <= tolerance * abs(value) + 1e-9
 

@@ -20,6 +20,9 @@ _EDGES = '.,;:!?"\'()[]{}'
 _ARTICLES = ('a', 'an', 'the')
 # So many words are a sentence, and no list of all that might be asked for.
 _SENTENCE = 20
+# Times the words of the reference. Excess does not lower recall, so a short
+# list is one too.
+_LONGEST, _LISTED = 5.0, 3.0
 
 
 def words(text: str) -> list[str]:
@@ -68,7 +71,7 @@ def recall(value: str, target: str) -> float:
 
   The recall of the exact match of VQA graders (correct from 0.75 on in
   MedRegA). Nothing said in excess costs, so that a list of all words that an
-  answer may hold earns 1: `score` bounds the length therefore.
+  answer may hold earns 1: `score` bounds the length therefore, short or long.
   """
   found, wanted = set(words(value)), set(words(target))
   return len(found & wanted) / len(wanted) if wanted else 0.0
@@ -113,7 +116,8 @@ def reached(value: float, threshold: float) -> float:
 
 @lift.per_completion
 def score(record: types.Record, text: str, *, metric: str = 'f1',
-          threshold: float = 0.0, longest: float = 5.0) -> float | None:
+          threshold: float = 0.0, longest: float | None = None
+          ) -> float | None:
   """Rewards the text of the answer block, in [0, 1].
 
   As a reward, called with (record, completions, context).
@@ -124,8 +128,10 @@ def score(record: types.Record, text: str, *, metric: str = 'f1',
     metric: one of `METRICS`.
     threshold: the least value that earns 1, all below earning 0; 0 for the
       value itself.
-    longest: an answer of more than 20 words and of more than `longest` times
-      the reference's earns 0, whatever the metric (proposed); 0 for no bound.
+    longest: an answer of more words than `longest` times the reference's earns
+      0, by recall always, by the other metrics where it has more than 20;
+      None for 3 by recall and else 5 (all proposed), 0 for no bound. Within it
+      a list earns recall still: of three words, for a reference of one.
 
   Raises:
     ValueError: the metric is unknown, or the record's answer is no string.
@@ -136,7 +142,10 @@ def score(record: types.Record, text: str, *, metric: str = 'f1',
   block = blocks.answer(text)
   if block is None or not spans.normalise(block.value):
     return None
-  limit = max(_SENTENCE, longest * len(words(target)))
+  listed = metric == 'recall'
+  if longest is None:
+    longest = _LISTED if listed else _LONGEST
+  limit = max(0 if listed else _SENTENCE, longest * len(words(target)))
   if longest and len(words(block.value)) > limit:
     return 0.0
   return reached(METRICS[metric](block.value, target), threshold)

@@ -55,6 +55,8 @@ def test_value(name, length, options, expected, why):
     ({'budget': 300}, 1050, 0.5, 'positive is exact'),
     ({'budget': -300}, 50, 0.5, 'negative is a maximum'),
     ({'budget': -1}, 50, 0.0, '-1 is none'),
+    ({'budget': 1.5}, 9000, -1.0, 'above 1 is exact'),
+    ({'budget': -2.5}, 1, 0.003, 'below -1 is a maximum'),
     ({}, 50, 0.0, 'none'),
 ])
 def test_the_kind_of_budget_by_record(asked, length, expected, why):
@@ -76,6 +78,10 @@ def test_the_budget_of_the_record():
     ('signed', {'budget': 0}, {}, 'budget 0'),
     ('signed', {'budget': 1}, {}, 'budget 1'),
     ('signed', {'budget': None}, {}, 'budget None'),
+    ('signed', {'budget': 0.5}, {}, 'budget 0.5'),
+    ('signed', {'budget': -0.5}, {}, 'budget -0.5'),
+    ('signed', {'budget': -0.999}, {}, 'budget -0.999'),
+    ('signed', {'budget': math.inf}, {}, 'budget inf'),
     ('exact', {}, {'budget': 9, 'scale': 0.0}, 'scale = 0.0'),
     ('maximum', {}, {'budget': 9, 'low': 1.0}, 'span'),
     ('overlong', {}, {'limit': 8, 'buffer': 0}, 'buffer = 0'),

@@ -154,6 +154,29 @@ def test_paired(own, pair, expected, confused, why):
   assert score.parts['confused'] == (confused,), why
 
 
+@pytest.mark.parametrize('answer, own, pair, expected, confused, why', [
+    (3.0, '3', ('N/A', 'N/A'), 1.0, 0.0, 'right to abstain on the other'),
+    (3.0, '3', ('N/A', 3.0), 0.0, 0.0, 'answered where nothing is known'),
+    (3.0, '3', (4.0, 'N/A'), 0.0, 0.0, 'abstained where something is'),
+    (3.0, 'N/A', ('N/A', 'N/A'), 0.0, 1.0, 'abstains on the wrong image'),
+    (3.0, 'unknown', (4.0, 4.0), 0.0, 0.0, 'wrong, and an answer of its own'),
+    ('N/A', 'N/A', (3.0, 3.0), 1.0, 0.0, 'an abstention that is right'),
+    ('N/A', "I don't know", (3.0, 'N/A'), 0.0, 0.0, 'but not on the other'),
+    ('N/A', '3', (3.0, 3.0), 0.0, 1.0, 'the answer of the other'),
+    ('N/A', 'hm', (3.0, 3.0), None, 0.0, 'neither answer nor abstention'),
+])
+def test_paired_where_one_image_leaves_it_open(answer, own, pair, expected,
+                                               confused, why):
+  text = said(own)
+  score = consistency.paired(
+      record(answer, 'float', pair=dict(zip(('answer', 'prediction'), pair))),
+      [types.Completion(text)], {})
+  assert (score.total[0] if score.parsed[0] else None) == expected, why
+  assert score.parts['confused'] == (confused,), why
+  assert [text[a:b] for a, b, _ in score.spans[0]] == (
+      [] if expected is None else [own]), why
+
+
 def test_paired_needs_its_pair():
   with pytest.raises(ValueError, match='pair'):
     one(consistency.paired, said('A'), record(pair='B'))
@@ -227,6 +250,23 @@ def test_confidence_gain(own, before, after, expected, why):
   found = one(consistency.confidence_gain, said(own),
               signals=logps(before, after))
   assert found == (None if expected is None else pytest.approx(expected)), why
+
+
+@pytest.mark.parametrize('text, signal, options, expected, why', [
+    ('?', 1, {}, -1.0, 'garbled: no more than the worst answer'),
+    ('A', 0, {}, -1.0, 'the reasoning cannot be followed: nor this'),
+    ('?', 1, {'most': 0.25}, -0.25, 'the low end of the range'),
+    ('?', 1, {'unparsed': -0.1}, -0.1, 'as asked for'),
+    ('?', 1, {'unparsed': 0.0}, 0.0, 'as asked for'),
+])
+def test_garbling_does_not_beat_a_loss_of_confidence(text, signal, options,
+                                                     expected, why):
+  given = logps((0, -1, -3), (-9e9, -1, -3))   # an answer A would earn -most
+  group = [types.Completion(said(text), signals=given if signal else {
+      'option_logps': None})]
+  score = consistency.confidence_gain(record(), group, {}, **options)
+  assert score.total == (expected,) and score.parsed == (False,), why
+  assert score.parts == {'confidence_gain': (expected,)}, why
 
 
 def test_confidence_gain_compares_keys_whatever_their_case():

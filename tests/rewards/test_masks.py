@@ -209,6 +209,18 @@ def test_steps_are_paid_above_the_threshold(rows, expected):
       expected)
 
 
+@pytest.mark.parametrize('rows, steps, expected, why', [
+    (18, ((.5, 2), (.8, 1)), 1., 'IoU 0.9: the greatest step, not the dearest'),
+    (12, ((.5, 2), (.8, 1)), 2., 'IoU 0.6 reaches the first only'),
+    (18, ((.8, 1), (.5, 2)), 1., 'in whatever order they stand'),
+    (8, ((.5, 2), (.8, 1)), 0., 'IoU 0.4 reaches none'),
+    (8, ((.1, -1), (.5, 2)), -1., 'a step may cost'),
+])
+def test_the_greatest_step_reached_counts(rows, steps, expected, why):
+  content = [20, 10, 40, 10, 40, 10 + rows, 20, 10 + rows]
+  assert value(content, metric='iou', steps=steps) == expected, why
+
+
 def test_no_mask_is_right_where_there_is_none():
   assert value([], record(())) == 1.0
   assert value([RIGHT], record(())) == 0.0

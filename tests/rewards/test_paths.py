@@ -80,6 +80,20 @@ def test_path_against_gold(texts, expected, why):
   assert score.total[0] == pytest.approx(expected), why
 
 
+@pytest.mark.parametrize('options, expected, why', [
+    ({}, -0.5, 'garbling earns what a walk with no category does'),
+    ({'unmatched': -1.0}, -1.0, 'the low end of the range'),
+    ({'unmatched': 0.25}, 0.0, 'which is another category here'),
+    ({'unparsed': -2.0}, -2.0, 'as asked for'),
+    ({'unparsed': 0.0}, 0.0, 'as asked for'),
+])
+def test_a_path_without_steps_is_the_worst(options, expected, why):
+  score = one(paths.path, 'blood', {'path': TABLE[1]}, keywords=WORDS,
+              **options)
+  assert score.total == (expected,) and score.parsed == (False,), why
+  assert score.parts == {'path': (expected,)}, why
+
+
 @pytest.mark.parametrize('rule, meta, options, message', [
     (paths.transitions, {}, {}, 'needs a row'),
     (paths.transitions, {}, {'table': [('a', 'b')], 'keywords': WORDS}, 'fit'),

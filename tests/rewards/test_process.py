@@ -117,6 +117,61 @@ def test_coverage(text, expected, why):
   assert found == (None if expected is None else pytest.approx(expected)), why
 
 
+@pytest.mark.parametrize('text, expected, why', [
+    ('no PLAX was given', 0.0, 'denied'),
+    ('There is no PLAX view.', 0.0, 'denied'),
+    ('without the PLAX', 0.0, 'denied'),
+    ('neither PLAX nor PSAX was given', 0.0, 'both denied'),
+    ('no PSAX or PLAX was given', 0.0, 'a list that is denied'),
+    ('PLAX was not given', 0.0, 'denied behind it'),
+    ('PLAX and PSAX views are not available', 0.0, 'both, behind them'),
+    ("PLAX wasn't provided", 0.0, 'denied behind it'),
+    ('PLAX is missing', 0.0, 'gone'), ('PLAX absent', 0.0, 'gone'),
+    ('no PLAX was given, but PSAX was', 0.5, 'the denial ends'),
+    ('PLAX was not given. PSAX shows an effusion.', 0.5, 'the other is cited'),
+    ('no PLAX in step one. PLAX is here', 0.5, 'cited in another place'),
+    ('no effusion in the PLAX view', 0.5, 'the finding, not the view'),
+    ('PLAX shows no effusion', 0.5, 'the same'),
+    ('PLAX: no effusion', 0.5, 'the same'),
+    ('PLAX is not dilated', 0.5, 'the same'),
+    ('not only PLAX, also PSAX', 1.0, 'no denial'),
+    ('PLAX, not SSN', 0.5, 'what is denied costs nothing'),
+    ('no SSN was given, PLAX was', 0.5, 'what is denied costs nothing'),
+    ('PLAX rather than SSN', 0.0, 'a doubt is no denial'),
+])
+def test_coverage_of_what_is_denied(text, expected, why):
+  found = value(process.coverage, record(views=['PLAX', 'PSAX']),
+                think(f'Step 1: {text}'), known=('SSN',))
+  assert found == expected, why
+
+
+@pytest.mark.parametrize('text, expected, why', [
+    ('EF 55', 1.0, 'cited'), ('no EF of 55 was given', 0.0, 'denied'),
+    ('EF is not 55', 0.0, 'its value is denied'),
+    ("EF isn't 55", 0.0, 'its value is denied'),
+    ('EF is not 30. EF 55', 1.0, 'not wrong, and cited in another place'),
+])
+def test_coverage_of_measurements_that_are_denied(text, expected, why):
+  found = value(process.coverage, record(measurements={'EF': 55}),
+                think(f'Step 1: {text}'))
+  assert found == expected, why
+
+
+@pytest.mark.parametrize('meta, known, message', [
+    ({'views': ['PLAX', '-']}, (), r"'r': meta\['views'\] holds '-'"),
+    ({'views': ['']}, (), r"'r': meta\['views'\] holds ''"),
+    ({'measurements': {'_': 5}}, (), r"'r': meta\['measurements'\] holds '_'"),
+    ({'measurements': {'EF': 'low'}}, (), r"\['measurements'\] .*'low'"),
+    ({'measurements': {'EF': float('nan')}}, (), r"\['measurements'\] .*nan"),
+    ({'views': ['PLAX']}, ('-',), "the option known holds '-'"),
+])
+@pytest.mark.parametrize('text', [think('Step 1: PLAX'), 'no steps'])
+def test_coverage_says_whose_name_cannot_be_looked_for(text, meta, known,
+                                                       message):
+  with pytest.raises(ValueError, match=message):
+    value(process.coverage, record(**meta), text, known=known)
+
+
 def test_coverage_without_measurements_is_of_views_alone():
   found = value(process.coverage, record(views=['PLAX', 'PSAX']),
                 think('Step 1: PLAX'))
@@ -197,7 +252,7 @@ def test_step_values_counts_the_unparsed_as_wrong_and_needs_its_signal():
 def test_total_on_any_text(rule, meta):
   rng = random.Random(2)
   pieces = ['<think>', '</think>', 'Step 1: ', '\n2. ', 'no effusion ', 'EF 5',
-            '\0', '\ud800', '\n', '9' * 60, 'PLAX ', '左肺']
+            '\0', '\ud800', '\n', '9' * 60, 'PLAX ', '左肺', 'was not given ']
   texts = [''.join(rng.choices(pieces, k=300)) for _ in range(30)]
   texts.append(think('\nStep 1: no effusion PLAX EF 5' * 2200))
   for text in texts:

@@ -69,7 +69,8 @@ def test_labels(text, options, expected, parsed, why):
 
 
 @pytest.mark.parametrize('body, parsed, why', [
-    ('.', False, 'a stop'), ('1 2 3', False, 'numbers'), ('…\0', False, 'signs'),
+    ('.', False, 'a stop'), ('1 2 3', False, 'numbers'),
+    ('…\0', False, 'signs'),
     ('Findings:', False, 'a heading alone'),
     ('**Findings:** . Impression: -', False, 'headings alone'),
     ('Findings: Findings:', False, 'a heading twice'),

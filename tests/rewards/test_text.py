@@ -79,15 +79,43 @@ def test_score(content, options, expected, parsed):
   assert score(content, **options) == (pytest.approx(expected), parsed)
 
 
-@pytest.mark.parametrize('words, reference, longest, expected', [
-    (20, 1, 5.0, 1.0), (21, 1, 5.0, 0.0), (25, 5, 5.0, 1.0), (26, 5, 5.0, 0.0),
-    (5000, 1, 0.0, 1.0)])
+@pytest.mark.parametrize('words, reference, longest, expected, why', [
+    (3, 1, None, 1.0, 'three words for one: the default by recall'),
+    (4, 1, None, 0.0, 'more is a list, however short'),
+    (9, 3, None, 1.0, 'in proportion'), (10, 3, None, 0.0, 'in proportion'),
+    (66, 22, None, 1.0, 'above 20 words too'),
+    (67, 22, None, 0.0, 'above 20 words too'),
+    (5, 1, 5.0, 1.0, 'as asked for'), (6, 1, 5.0, 0.0, 'as asked for'),
+    (5000, 1, 0.0, 1.0, 'no bound')])
 def test_a_list_of_words_earns_nothing_by_recall(
-    words, reference, longest, expected):
+    words, reference, longest, expected, why):
   listed = ' '.join(f'w{i}' for i in range(words))
   gold = ' '.join(f'w{i}' for i in range(reference))
   assert score(f'<answer>{listed}</answer>', gold, metric='recall',
-               longest=longest) == (expected, True)
+               longest=longest) == (expected, True), why
+
+
+@pytest.mark.parametrize('answer, gold, expected, why', [
+    ('lung heart liver kidney left right', 'heart', 0.0, 'a list of six'),
+    ('lung heart liver', 'heart', 1.0, 'a list of three still earns it'),
+    ('the left heart', 'heart', 1.0, 'an answer in a phrase'),
+    ('in the left lower lung', 'left lung', 1.0, 'an answer in a phrase'),
+])
+def test_recall_pays_for_no_long_list(answer, gold, expected, why):
+  assert score(f'<answer>{answer}</answer>', gold, metric='recall') == (
+      expected, True), why
+
+
+@pytest.mark.parametrize('words, reference, longest, paid', [
+    (20, 1, None, True), (21, 1, None, False), (25, 5, None, True),
+    (26, 5, None, False), (20, 1, 2.0, True), (21, 11, 2.0, True),
+    (23, 11, 2.0, False), (5000, 1, 0.0, True)])
+def test_other_metrics_bound_what_is_longer_than_a_sentence(
+    words, reference, longest, paid):
+  listed = ' '.join(f'w{i}' for i in range(words))
+  gold = ' '.join(f'w{i}' for i in range(reference))
+  found, _ = score(f'<answer>{listed}</answer>', gold, longest=longest)
+  assert (found > 0) == paid
 
 
 def test_the_text_of_an_option_is_its_reference():

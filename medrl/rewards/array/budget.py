@@ -56,13 +56,16 @@ def signed(lengths: Any, budgets: Any, xp: Any, *, exact_scale: float = 1500.0,
            maximum_scale: float = 500.0) -> Any:
   """Returns the kind of budget each record asks for, [P, G].
 
-  `budgets` [P]: n > 1 is exact, -n < -1 a maximum, -1 none (earns 0).
+  `budgets` [P]: n > 1 is exact, -n < -1 a maximum, -1 none (earns 0). Traced
+  values cannot be refused as the oracle does: what it refuses earns NaN.
   """
   n = xp.abs(budgets)
   wanted = budgets[..., None]
   near = exact(lengths, n, xp, scale=exact_scale)
   below = maximum(lengths, n, xp, scale=maximum_scale)
-  return xp.where(wanted == -1, 0.0, xp.where(wanted > 0, near, below))
+  known = (n < math.inf) & ((wanted[..., 0] > 1) | (wanted[..., 0] <= -1))
+  out = xp.where(wanted == -1, 0.0, xp.where(wanted > 0, near, below))
+  return xp.where(known[..., None], out, math.nan)
 
 
 def overlong(lengths: Any, xp: Any, *, limit: int, buffer: int,

@@ -25,9 +25,9 @@ _REFS = (('<|object_ref_start|>', '<|object_ref_end|>'), ('<ref>', '</ref>'))
 _LABELS = ('label', 'name', 'category', 'ref')
 # An empty list, white space aside, however it is announced.
 _EMPTY = re.compile(
-    r'(?i)(?:(?:the)?answer(?:is:?|:))?\**(?:`?|```(?:json)?(?=.*```\W*\Z))'
+    r'(?i)(?:(?:the)?answer(?:is:?|:))?\*{0,2}(?P<fence>```|`)?(?:json)?'
     r'(?:\[\]|\{"(?:boxes|bboxes|bbox_2d|bbox|box|answer)":\[\]\})'
-    r'`{0,3}\.?\**\.?')
+    r'(?(fence)(?P=fence))\.?\*{0,2}\.?')
 _KEYS = ('bbox_2d', 'bbox', 'box')
 
 

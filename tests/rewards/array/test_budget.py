@@ -60,6 +60,13 @@ def test_equals_the_oracle(name, options):
   assert len(set(np.ravel(expected).tolist())) > 100
 
 
+def test_signed_is_nan_where_the_oracle_refuses():
+  budgets = np.array([0, 1, .5, -.5, np.nan, np.inf, -np.inf, -1, 2, -2])
+  for found in both(budget.signed, np.ones((len(budgets), 2)), budgets):
+    assert np.isnan(found).all(-1).tolist() == [True] * 7 + [False] * 3
+    assert np.isnan(found).any(-1).tolist() == [True] * 7 + [False] * 3
+
+
 @pytest.mark.parametrize('xp', [np, jnp], ids=['numpy', 'jax'])
 def test_written(xp):
   ids = xp.asarray([[[5, 9, 5, 5], [5, 5, 5, 5], [8, 9, 5, 5], [9, 9, 9, 9]]])
