@@ -59,6 +59,11 @@ def get_config(arg=''):
   # name -> dict(fn=factory, options=dict), for rewards that ask a model
   c.judges = ml_collections.ConfigDict()
   c.embedders = ml_collections.ConfigDict()
+  c.reference_judge = ml_collections.ConfigDict(dict(
+      prompt=0,            # tokens of a prompt to the frozen first policy as the
+                           # judge 'reference', which sees no image; 0 for none
+      reply=64,            # tokens of its reply, at most
+  ))
   c.signals = ml_collections.ConfigDict(dict(
       # Of what rewards need of the model; without such a reward, of nothing.
       share=0.6,           # soft tokens hidden in logps/masked and logps/noised

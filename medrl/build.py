@@ -245,11 +245,15 @@ class InProcess:
 
 
 @contextlib.contextmanager
-def scoring(config) -> Iterator[InProcess | pool.Pool]:
+def scoring(config, judges) -> Iterator[InProcess | pool.Pool]:
   """Yields what scores (record, completions, context), many at a time.
 
   In this process, or in `config.scoring.workers` others, which can be stopped.
   In this one the context holds the config's judges and embedders.
+
+  Args:
+    config: the run's.
+    judges: name -> judge, beside those of the config.
 
   Raises:
     ValueError: the rewards do not fit, or judges, whose calls are counted in
@@ -260,8 +264,9 @@ def scoring(config) -> Iterator[InProcess | pool.Pool]:
                ', '.join(device) or 'none', ', '.join(terms) or 'none')
   make = functools.partial(compose.build, terms, optional=True)
   reward = make()
-  asked = {kind: judge.build(config[kind].to_dict())
-           for kind in ('judges', 'embedders') if config[kind]}
+  asked = {'judges': {**judge.build(config.judges.to_dict()), **judges},
+           'embedders': judge.build(config.embedders.to_dict())}
+  asked = {kind: built for kind, built in asked.items() if built}
   if not how.workers:
     yield InProcess(reward, asked)
     return

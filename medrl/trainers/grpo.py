@@ -26,6 +26,7 @@ from medrl.data import pipeline as pipeline_lib
 from medrl.evals import run as evals
 from medrl.rewards import credit
 from medrl.trainers import programs as programs_lib
+from medrl.trainers import reference_judge
 from medrl.trainers import session as session_lib
 from medrl.trainers import sft
 from medrl.trainers import signals
@@ -91,7 +92,8 @@ def fit(run: build.Run, folder, params) -> bool:
   programs = programs_lib.compile_programs(session, state, reference)
   inquiries = signals.compile_signals(
       programs_lib.tools(session, programs['sample']), needs)
-  first = session.weigh(reference) if signals.needs_reference(needs) else {}
+  first = session.weigh(reference) if reference else {}
+  judges = reference_judge.judges(run, first, session.weights)
   step = int(run.crossing.fetch(state.step))
   writer = session_lib.writer(session, step if restored else -1)
   bar = session_lib.progress(session, 'reward', step, rl.steps)
@@ -104,7 +106,7 @@ def fit(run: build.Run, folder, params) -> bool:
     session_lib.save(session, 0, state, batches, data, scores)
   # Closed also where a step fails, or its save would be torn.
   with (contextlib.closing(session.manager), contextlib.closing(batches),
-        build.scoring(config) as scorer, session_lib.stop_requests() as asked,
+        build.scoring(config, judges) as scorer, session_lib.stop_requests() as asked,
         jax.transfer_guard('disallow')):
     while step < rl.steps:
       clock = [time.monotonic()]
@@ -167,12 +169,18 @@ def fit(run: build.Run, folder, params) -> bool:
   return step == rl.steps
 
 
+def wants_reference(config, needs: tuple[str, ...]) -> bool:
+  """Whether a frozen copy of the first policy must be held."""
+  return bool(config.rl.kl_weight or config.reference_judge.prompt
+              or signals.needs_reference(needs))
+
+
 def make_reference(run: build.Run, params, needs: tuple[str, ...]):
   """The frozen reference policy, in its own dtype.
 
-  {} where neither a KL nor a signal that rewards need asks for it.
+  {} where neither a KL, nor a signal that rewards need, nor a judge asks for it.
   """
-  if not run.config.rl.kl_weight and not signals.needs_reference(needs):
+  if not wants_reference(run.config, needs):
     return {}
   dtype = jnp.dtype(run.config.model.reference_dtype)
   laid = sharding.of_specs(run.mesh, run.specs, run.config.sharding)
@@ -187,10 +195,10 @@ def restore_reference(session, digest: str, needs: tuple[str, ...]):
     ValueError: it began without one, and now it needs one.
   """
   if not digest:
-    if signals.needs_reference(needs) or session.run.config.rl.kl_weight:
+    if wants_reference(session.run.config, needs):
       raise ValueError(
           f'{session.folder} began without a reference policy, which '
-          f'rl.kl_weight or a reward now asks for; start a new run with '
+          f'rl.kl_weight, a reward or a judge now asks for; start a new run with '
           f'config.checkpoint.start={session.run.workdir}')
     return {}
   run = session.run
