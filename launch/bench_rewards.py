@@ -43,7 +43,7 @@ ARRAY = {
     'budget': ('medrl.rewards.budget.exact', {'budget': 300}),
     'overlong': ('medrl.rewards.budget.overlong',
                  {'limit': 512, 'buffer': 128}),
-    'cosine': ('medrl.rewards.budget.cosine', {'start': 256, 'limit': 512}),
+    'order': ('medrl.rewards.format.in_order', {}),
     'repetition': ('medrl.rewards.repetition.tokens', {'n': 20}),
 }
 ANSWERS = {'choice': 'B', 'medcalc': '25.1 kg/m2', 'report':
@@ -120,7 +120,7 @@ def text_path(data: pathlib.Path, repeats: int) -> None:
         f'{whole[0] * 1e3:.0f} ms best, {whole[1] * 1e3:.0f} ms median')
 
 
-def array_path(repeats: int) -> None:
+def array_path(data: pathlib.Path, repeats: int) -> None:
   rng = np.random.default_rng(0)
   prompts, length = 512, 512
   shape = (prompts, GROUP)
@@ -132,7 +132,8 @@ def array_path(repeats: int) -> None:
             'budgets': np.full(prompts, 300, np.int32),
             'answers': rng.integers(-1, 4, shape).astype(np.int32)}
   chosen = terms(ARRAY)
-  score = jax.jit(combine.build(chosen, jnp, fori=jax.lax.fori_loop))
+  score = jax.jit(combine.build(chosen, jnp, fori=jax.lax.fori_loop,
+                                vocab=tokenizer_of(data).pieces()))
   arrays = jax.device_put({n: arrays[n] for n in combine.reads(chosen)})
   best, median = timed(lambda: jax.block_until_ready(score(arrays)), repeats)
   print(combine.plan(chosen))
@@ -147,7 +148,7 @@ def main():
   parser.add_argument('--repeats', default=10, type=int)
   flags = parser.parse_args()
   text_path(flags.data, flags.repeats)
-  array_path(flags.repeats)
+  array_path(flags.data, flags.repeats)
 
 
 if __name__ == '__main__':

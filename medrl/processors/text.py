@@ -90,6 +90,15 @@ class Tokenizer:
       spans.append((start, owner[at - 1] + 1 if piece else start))
     return text, spans
 
+  def pieces(self) -> tuple[str, ...]:
+    """The text of every id by itself, '' where it has none.
+
+    Bytes that are no text are surrogates ('surrogateescape'), so that joined
+    pieces can be turned back into bytes.
+    """
+    return tuple(self._piece(i).decode(errors='surrogateescape')
+                 for i in range(self.size))
+
   def _piece(self, id_: int) -> bytes:
     token = None if id_ in self.skipped else self.full.id_to_token(int(id_))
     if token is None:

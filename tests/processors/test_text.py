@@ -105,6 +105,15 @@ def test_spans_in_words(qwen):
   assert qwen.spans(ids[:-2])[0] == 'a�'  # cut within the emoji
 
 
+def test_pieces_joined_are_the_text(tokenizer):
+  pieces = tokenizer.pieces()
+  assert len(pieces) == tokenizer.size
+  assert pieces[tokenizer.id('<|im_end|>')] == ''
+  for string in NASTY:
+    joined = ''.join(pieces[i] for i in tokenizer.encode(string))
+    assert joined.encode(errors='surrogateescape') == string.encode()
+
+
 @pytest.mark.parametrize('data', [
     b'\xe0\x80A', b'\xf0\x9f\x92', b'\xf0\x9fA\xff', b'\xed\xa0\x80',
     b'\xf4\x90', b'\xc3\xc3\xa9', b'\xe8\x82\xba\xe8\x82', b'\xf8\x88\x80'])
