@@ -2,7 +2,7 @@
 
   python -m experiments.ablate_phantom --out=runs/ablation
 
-Slow (about an hour on two cores); a script, not a config. Every arm starts from
+Slow (42 minutes on two cores); a script, not a config. Every arm starts from
 the same supervised checkpoint, trained until its validation score has not risen
 for a fifth of its steps, and gets the wall-clock time that RL needs:
 
