@@ -92,7 +92,8 @@ def fit(run: build.Run, folder, params) -> bool:
   programs = programs_lib.compile_programs(session, state, reference)
   inquiries = signals.compile_signals(
       programs_lib.tools(session, programs['sample']), needs)
-  first = session.weigh(reference) if reference else {}
+  # A KL scores with the reference as it is; only who samples needs a copy.
+  first = session.weigh(reference) if asks_reference(config, needs) else {}
   judges = reference_judge.judges(run, first, session.weights)
   step = int(run.crossing.fetch(state.step))
   writer = session_lib.writer(session, step if restored else -1)
@@ -169,10 +170,14 @@ def fit(run: build.Run, folder, params) -> bool:
   return step == rl.steps
 
 
+def asks_reference(config, needs: tuple[str, ...]) -> bool:
+  """Whether the first policy is asked to write, by a reward or as a judge."""
+  return bool(config.reference_judge.prompt or signals.needs_reference(needs))
+
+
 def wants_reference(config, needs: tuple[str, ...]) -> bool:
   """Whether a frozen copy of the first policy must be held."""
-  return bool(config.rl.kl_weight or config.reference_judge.prompt
-              or signals.needs_reference(needs))
+  return bool(config.rl.kl_weight) or asks_reference(config, needs)
 
 
 def make_reference(run: build.Run, params, needs: tuple[str, ...]):
