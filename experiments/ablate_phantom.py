@@ -84,7 +84,8 @@ def late_mask(*arguments):
   rollout = sampler.rollout(*arguments)
   mask = jnp.pad(rollout.action_mask, ((0, 0), (0, 0), (1, 0)))[..., :-1]
   # The logged log-probs must stay comparable with the scorer's.
-  return rollout._replace(action_mask=mask, token_mask=rollout.token_mask | mask)
+  return rollout._replace(action_mask=mask,
+                          token_mask=rollout.token_mask | mask)
 
 
 def main():
@@ -164,7 +165,8 @@ def report(answers, path):
           rows = part(pooled(runs, suite, kind))
           if not rows:
             continue
-          each = [np.mean([r['value'] for r in part(pooled([one], suite, kind))])
+          each = [np.mean([r['value']
+                           for r in part(pooled([one], suite, kind))])
                   for one in runs]
           plain = [r for one in runs for r in one if r['suite'] == suite
                    and task in ('', r['task'])

@@ -60,7 +60,7 @@ def get_config(arg=''):
   c.judges = ml_collections.ConfigDict()
   c.embedders = ml_collections.ConfigDict()
   c.reference_judge = ml_collections.ConfigDict(dict(
-      prompt=0,            # tokens of a prompt to the frozen first policy as the
+      prompt=0,            # tokens of a prompt to the frozen first policy as
                            # judge 'reference', which sees no image; 0 for none
       reply=64,            # tokens of its reply, at most
   ))

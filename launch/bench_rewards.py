@@ -107,7 +107,7 @@ def text_path(data: pathlib.Path, repeats: int) -> None:
   whole, tokenizer = [0.0, 0.0], tokenizer_of(data)
   for name, term in terms(TEXT).items():
     case = record(name)
-    texts = completions(data, tokenizer, ANSWERS[name] if name in ANSWERS else 'B')
+    texts = completions(data, tokenizer, ANSWERS.get(name, 'B'))
     groups = [texts[i:i + GROUP] for i in range(0, len(texts), GROUP)]
     reward = compose.build({name: term})
     scores = [reward(case, group, {}) for group in groups]

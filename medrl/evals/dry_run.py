@@ -133,8 +133,8 @@ def _cost(run: build.Run) -> None:
   print(f'forward passes over a rollout, a step: {passes}')
   needs = build.reward_needs(config)
   if needs:
-    print(f'rewards ask the model for {", ".join(needs)}, not counted here; the '
-          f'start of a run says what each adds')
+    print(f'rewards ask the model for {", ".join(needs)}, not counted here; '
+          f'the start of a run says what each adds')
   for bucket in map(tuple, config.data.buckets):
     work = r.prompts * run.family.flops(run.model, bucket[0], r.length,
                                         bucket[1], r.group)

@@ -107,8 +107,8 @@ def fit(run: build.Run, folder, params) -> bool:
     session_lib.save(session, 0, state, batches, data, scores)
   # Closed also where a step fails, or its save would be torn.
   with (contextlib.closing(session.manager), contextlib.closing(batches),
-        build.scoring(config, judges) as scorer, session_lib.stop_requests() as asked,
-        jax.transfer_guard('disallow')):
+        build.scoring(config, judges) as scorer,
+        session_lib.stop_requests() as asked, jax.transfer_guard('disallow')):
     while step < rl.steps:
       clock = [time.monotonic()]
       fetched = run.crossing.fetches
@@ -183,7 +183,7 @@ def wants_reference(config, needs: tuple[str, ...]) -> bool:
 def make_reference(run: build.Run, params, needs: tuple[str, ...]):
   """The frozen reference policy, in its own dtype.
 
-  {} where neither a KL, nor a signal that rewards need, nor a judge asks for it.
+  {} where no KL, no signal that rewards need and no judge asks for it.
   """
   if not wants_reference(run.config, needs):
     return {}
@@ -203,8 +203,8 @@ def restore_reference(session, digest: str, needs: tuple[str, ...]):
     if wants_reference(session.run.config, needs):
       raise ValueError(
           f'{session.folder} began without a reference policy, which '
-          f'rl.kl_weight, a reward or a judge now asks for; start a new run with '
-          f'config.checkpoint.start={session.run.workdir}')
+          f'rl.kl_weight, a reward or a judge now asks for; start a new run '
+          f'with config.checkpoint.start={session.run.workdir}')
     return {}
   run = session.run
   dtype = jnp.dtype(run.config.model.reference_dtype)
@@ -265,7 +265,8 @@ def times(clock, values, out) -> dict[str, float]:
 def rollout_rows(config, examples, texts, scores, parts):
   """Some prompts with their whole groups, without identifiers of patients.
 
-  All that `medrl.rewards.rescore` needs to score them again. `parts` are the
+  All that `medrl.rewards.rescore` needs to score them again, but for `source`,
+  which tells the very line of a file that a record came from. `parts` are the
   values [P, G] of the terms that were computed on the device.
   """
   groups = zip(range(config.log.rollouts_per_step), examples, texts, scores)
@@ -278,7 +279,7 @@ def rollout_rows(config, examples, texts, scores, parts):
     yield {'record': evals.anonymous(record.source, record.id),
            'prompt': example.prompt,
            **{name: getattr(record, name) for name in (
-               'source', 'task', 'question', 'answer', 'answer_type', 'options',
+               'task', 'question', 'answer', 'answer_type', 'options',
                'tolerance', 'unit', 'meta')},
            'completions': [
                {'text': c.text, 'ids': c.ids, 'finish': c.finish,

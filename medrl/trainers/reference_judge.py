@@ -1,7 +1,7 @@
 """The frozen reference policy as a judge: `context['judges']['reference']`.
 
-It reads text alone and answers greedily, in a program compiled ahead. What it is
-asked, and how its reply is read, is `medrl.rewards.judge`'s.
+It reads text alone and answers greedily, in a program compiled ahead. What it
+is asked, and how its reply is read, is `medrl.rewards.judge`'s.
 """
 
 import dataclasses
