@@ -61,7 +61,7 @@ def other_images(root, split, **options):
   for rows in by_task.values():
     order = np.random.default_rng(0).permutation(len(rows))
     for row, other in zip(rows, order):
-      out[row.id] = dataclasses.replace(row, images=rows[other].images)
+      out[row.id] = dataclasses.replace(row, media=rows[other].media)
   return [out[r.id] for r in found]
 
 

@@ -40,6 +40,12 @@ def get_config(arg=''):
       root='',             # nothing above this folder is ever read
       split='train',       # train, validation or test
       options=dict(seed=0, count=4096),
+      # Several data sets in one stream, instead of the one above: name ->
+      # dict(dataset, weight, and root and options where they differ).
+      mixture=ml_collections.ConfigDict(),
+      balance='',          # records are repeated until all values of this are
+                           # as frequent: answer, task, site, meta.x
+      cache_mb=256,        # decoded media that a worker keeps, at most
       workers=0,           # processes that decode and tokenise
       on_bad='error',      # or 'skip', which counts it by reason
       buckets=((128, 64), (128, 128)),   # (prompt tokens, patches), a program
@@ -104,6 +110,9 @@ def get_config(arg=''):
       patience_steps=200,  # and not for at least so many steps
       # f(records, seed) -> records with demonstrations; '' takes their own.
       demonstrate='',
+      # Rows that several examples share: tokens and patches of a row, and how
+      # many rows a batch may have (a program each) besides one a prompt.
+      pack=dict(tokens=0, patches=0, rows=()),   # 0 tokens: not packed
   ))
   c.sft.optim = optim(1e-3)
   c.eval = ml_collections.ConfigDict(dict(

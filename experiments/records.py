@@ -26,8 +26,8 @@ def get_config(arg=''):
   c.processor.system = 'You are a helpful assistant.'
   c.processor.max_pixels = 448 * 448
   c.processor.user = (
-      '{question}\n{options}\nThink between <think> and </think>, then give the '
-      'answer alone between <answer> and </answer>.')
+      '{question}\n{options}\nThink between <think> and </think>, then give '
+      'the answer alone between <answer> and </answer>.')
   c.rollout.update(dict(prompts=16, length=512))
   c.rl.optim.learning_rate = 1e-6   # usual for released checkpoints
   c.eval.options = {}

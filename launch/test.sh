@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/setup.sh
-setup requirements.txt launch/requirements-rewards.txt tests/requirements.txt
+setup requirements.txt launch/requirements-{rewards,media,readers}.txt \
+  tests/requirements.txt
 # Two processes, as many as the smallest machine has cores: compiling, which
 # most of the time goes to, uses one each.
 export JAX_PLATFORMS=cpu

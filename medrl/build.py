@@ -1,14 +1,14 @@
-"""Config -> the parts of a run: mesh, policy, tokenizer, records, reward.
+"""Config -> the parts of a run: mesh, policy, tokenizer, encoder, reward.
 
-The one place that reads the config's names and turns them into code. It trains
-and scores nothing; trainers and evaluation share it.
+With `feed`, which has the records, the one place that reads the config's names
+and turns them into code. It trains and scores nothing; trainers and evaluation
+share it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import contextlib
 import dataclasses
 import functools
-import inspect
 import json
 import logging
 import math
@@ -23,11 +23,13 @@ from flax import traverse_util
 import jax
 import jax.numpy as jnp
 
+from medrl import feed
 from medrl import lookup
 from medrl import params as params_lib
 from medrl import sharding
 from medrl import types
-from medrl.data import pipeline as pipeline_lib
+from medrl.data import batching
+from medrl.media import cache as media_cache
 from medrl.models import hf
 from medrl.processors import template
 from medrl.processors import text
@@ -130,77 +132,64 @@ def build_tokenizer(config, workdir: pathlib.Path):
 
 def _corpus(config, limit: int = 4000):
   yield 'system\nuser\nassistant\n' + config.processor.system
-  for record in training_records(config)[:limit]:
+  for record in feed.flat(feed.training(config))[:limit]:
     yield config.processor.user.format(
         question=record.question, options='\n'.join(
             f'{k}. {v}' for k, v in record.options.items()))
     yield record.demonstration
 
 
-def records(config, split: str, **overrides) -> list[types.Record]:
-  """All records of a split.
+@dataclasses.dataclass
+class Encoder:
+  """(record, data root) -> example; runs in data workers, where it is pickled
+  to, without what its cache holds."""
+  processor: str
+  tokenizer: Any
+  layout: types.Layout
+  prompt: template.Prompt
+  cache: media_cache.Cache
 
-  Raises:
-    ValueError: there are none, or the data set has no such option.
-  """
-  source = lookup.resolve(config.data.dataset)
-  options = {**config.data.options, **overrides}
-  known = inspect.signature(source).parameters
-  for name in options:
-    if name not in known and all(p.kind is not p.VAR_KEYWORD
-                                 for p in known.values()):
-      raise ValueError(
-          f'{config.data.dataset} has no option {name!r}, which data.options '
-          f'or eval.options give; {lookup.nearest(name, list(known)[2:])}')
-  found = list(source(config.data.root, split, **options))
-  if not found:
-    raise ValueError(f'{config.data.dataset} has no record in split {split!r} '
-                     f'of root {config.data.root!r}')
-  return found
+  def __call__(self, record: types.Record, root: str) -> types.Example:
+    media = [self.cache.get(
+        (root, m.path, m.loader, repr(sorted(m.options.items()))),
+        functools.partial(load, m, root)) for m in record.media]
+    return _code(self.processor).encode(record, media, self.tokenizer,
+                                        self.layout, self.prompt)
 
 
-def training_records(config) -> list[types.Record]:
-  """Records to train on, with the demonstrations that sft.demonstrate gives."""
-  found = records(config, config.data.split)
-  if config.sft.demonstrate:
-    found = lookup.resolve(config.sft.demonstrate)(found, config.seed)
-  return found
+def load(medium: types.Media, root: str):
+  """Reads a medium with its own loader."""
+  return _code(medium.loader)(medium.path, root, **medium.options)
 
 
-def evaluation_records(config) -> list[types.Record]:
-  """Records to evaluate on, none of them trained on."""
-  return records(config, config.eval.split, **config.eval.options)
+# A name is looked for in several places, and these are looked up for each
+# record.
+_code = functools.lru_cache(maxsize=256)(lookup.resolve)
 
 
-def encode_record(record: types.Record, *, root, processor, tokenizer, layout,
-                  prompt) -> types.Example:
-  """Reads a record's media and encodes it; runs in data workers."""
-  images = [lookup.resolve(m.loader)(m.path, root, **m.options)
-            for m in record.images]
-  return lookup.resolve(processor).encode(record, images, tokenizer, layout,
-                                          prompt)
+def encoder(run: Run) -> Encoder:
+  return Encoder(run.config.processor.module, run.tokenizer, run.layout,
+                 run.prompt,
+                 media_cache.Cache(run.config.data.cache_mb * 2 ** 20))
 
 
-def encoder(run: Run) -> Callable[[types.Record], types.Example]:
-  """The picklable function from record to example."""
-  return functools.partial(
-      encode_record, root=run.config.data.root,
-      processor=run.config.processor.module, tokenizer=run.tokenizer,
-      layout=run.layout, prompt=run.prompt)
+def agree(index: int) -> int:
+  """The largest index over all processes, which then run one program."""
+  return max(sharding.gather_json([index]))
 
 
-def settings(run: Run, prompts: int, **options) -> pipeline_lib.Settings:
+def settings(run: Run, prompts: int, **options) -> batching.Settings:
   """Pipeline settings for `prompts` a step over all processes."""
   count = jax.process_count()
   if prompts % count:
     raise ValueError(f'{prompts} prompts a step do not divide over {count} '
                      f'processes')
   data = run.config.data
-  return pipeline_lib.Settings(
+  return batching.Settings(
       prompts=prompts // count, buckets=tuple(map(tuple, data.buckets)),
       seed=run.config.seed, workers=data.workers, on_bad=data.on_bad,
       pad_id=run.pad, merge_units=run.layout.merge ** 2,
-      patch_width=patch_values(run.layout),
+      patch_width=patch_values(run.layout), frames=run.layout.temporal,
       process_index=jax.process_index(), process_count=count, **options)
 
 

@@ -60,7 +60,7 @@ DEFINITIONS = {
     'data/padding_patches': 'Fraction of patch places that are padding.',
     'data/bucket_prompt': 'Prompt length of the step\'s bucket, in tokens.',
     'data/bucket_patches': 'Patches of the step\'s bucket, per prompt.',
-    'data/seen': 'Records consumed since the run began, bad ones included.',
+    'data/seen': 'Places of the record stream drawn since the run began.',
     'data/bad/*': 'Records dropped since the run began for the named reason.',
     'time/step': 'Wall time of the whole step, in seconds.',
     'time/data': 'Time waiting for the next batch, in seconds.',

@@ -28,13 +28,39 @@ STATES = ('positive', 'negative', 'uncertain', 'not mentioned')
 class Media:
   """A medium of a record, read when it is needed and never before.
 
-  `loader` is the dotted name of `f(path, root, **options) -> uint8 [h, w, 3]`.
-  Only data-set code writes `loader` and `options`; a path that comes from a
-  user's file is read by the default loader, below the data root.
+  `loader` is the dotted name of `f(path, root, **options)`, which gives an
+  image, uint8 [h, w, 3]; a tuple of them (slices of a volume, views); a `Clip`;
+  or a `Signal`. Only data-set code writes `loader`; a path that comes from a
+  user's file is read by the default one, below the data root, which chooses
+  the reader by what the file is.
   """
   path: str
-  loader: str = 'medrl.media.image.load'
+  loader: str = 'medrl.media.medium.load'
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+  """Frames in time order, of a video or a cine loop.
+
+  `frames` is uint8 [n, h, w, 3]; `times` float64 [n], seconds from the start
+  of the recording, increasing.
+  """
+  frames: Any
+  times: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Signal:
+  """Samples of several leads: `values` float32 [leads, samples] in `unit`.
+
+  `rate` is in samples a second; `leads` names the rows. A sample that was not
+  recorded is nan.
+  """
+  values: Any
+  rate: float
+  leads: tuple[str, ...]
+  unit: str = 'mV'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +94,10 @@ class Record:
   `rel` and/or `abs`. `meta` holds what rewards need beside; it is logged with
   rollouts, so nothing that names a patient belongs there.
 
+  `subject` is the patient, `study` an examination of the patient, `site` the
+  institution and `date` ('YYYY-MM-DD') the day of the study: '' where unknown.
+  Splits and checks for overlap read them; they are never logged.
+
   Raises:
     ValueError: the answer type is unknown, the answer is not among the
       options, a unit is missing, or limits are missing or reversed.
@@ -76,7 +106,7 @@ class Record:
   question: str
   answer: Any
   answer_type: str
-  images: tuple[Media, ...] = ()
+  media: tuple[Media, ...] = ()
   options: Mapping[str, str] = dataclasses.field(default_factory=dict)
   tolerance: Mapping[str, float] = dataclasses.field(default_factory=dict)
   subject: str = ''
@@ -85,6 +115,9 @@ class Record:
   demonstration: str = ''
   meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   unit: str = ''
+  study: str = ''
+  site: str = ''
+  date: str = ''
 
   def __post_init__(self):
     kind = self.answer_type
@@ -134,7 +167,8 @@ class Layout:
   window. An image is resized so that its area lies in
   [`min_pixels`, `max_pixels`] and its sides are multiples of `patch * merge`.
   `specials` maps a role to a token: image_pad, video_pad, vision_start,
-  vision_end, im_start, im_end (ends a completion), pad.
+  vision_end, im_start, im_end (ends a completion), pad. A second of a clip is
+  `tokens_per_second` positions.
   """
   patch: int
   merge: int
@@ -143,18 +177,22 @@ class Layout:
   min_pixels: int
   max_pixels: int
   specials: Mapping[str, str]
+  tokens_per_second: float = 2.
 
 
 class Patches(NamedTuple):
   """A media stream: the images of a prompt (or of P prompts) as patches.
+
+  A clip's patches of `Layout.temporal` frames are an image each.
 
   Shapes are those of one prompt; in a `Batch` each has a leading P. Patches of
   one merged unit are neighbours (`merge**2` in a row), units of one attention
   window too, and windows are packed whole into rows of
   `(window / patch)**2` patches, so `N` is a multiple of that.
   """
-  values: Any    # uint8 [N, 3 * temporal * patch * patch], as the checkpoint
-                 # orders them (channel, frame, row, column), not normalised
+  values: Any    # uint8 [N, temporal * patch * patch * 3], by frame, row,
+                 # column and channel, not normalised; in an Example [N, frames,
+                 # patch * patch * 3], where one frame is a still's for all
   coords: Any    # int32 [N, 2]: the patch's row and column in its image
   window: Any    # int32 [N]: attention window, from 1; 0 is padding
   image: Any     # int32 [N]: image, from 1; 0 is padding
@@ -168,6 +206,7 @@ class Example:
   `ids` int32 [S], `positions` int32 [S, 3] (temporal, row, column), `media`
   stream name -> Patches, `target` int32 [T] (the demonstration, ended), and
   `prompt` the rendered text with one image token per soft token left out.
+  `skipped` holds (id, reason) of each bad record that this one stands in for.
   """
   record: Record
   ids: Any = None
@@ -177,6 +216,7 @@ class Example:
   prompt: str = ''
   valid: bool = True
   reason: str = ''
+  skipped: tuple[tuple[str, str], ...] = ()
 
 
 class Batch(NamedTuple):
@@ -185,6 +225,17 @@ class Batch(NamedTuple):
   positions: Any   # int32 [P, S, 3]
   mask: Any        # bool [P, S]
   media: Any       # stream name -> Patches, each leaf with a leading P
+
+
+class Packed(NamedTuple):
+  """Whole examples, prompt and demonstration, several in a row.
+
+  `prompt` holds both; tokens see those of their own segment alone, and only
+  what is in `target` is learned.
+  """
+  prompt: Any      # Batch of R rows
+  segments: Any    # int32 [R, S]: example in the row, from 1; 0 is padding
+  target: Any      # bool [R, S]: token of a demonstration
 
 
 class Rollout(NamedTuple):

@@ -112,7 +112,7 @@ def _record(line: str, where: str) -> types.Record:
     return types.Record(
         id=entry['id'], question=entry['question'], answer=entry['answer'],
         answer_type=entry['answer_type'], source=where.split(': ')[0],
-        images=tuple(types.Media(path) for path in entry['images']), **fields)
+        media=tuple(types.Media(path) for path in entry['images']), **fields)
   except ValueError as error:   # a unit or limits that are missing
     raise ValueError(f'{where.split(": ")[0]}: {error}') from None
 

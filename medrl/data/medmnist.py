@@ -105,7 +105,7 @@ def _record(media, question, options, label, order) -> types.Record:
   stem = pathlib.PurePosixPath(media.path).stem
   return types.Record(
       id=f'{stem}/{media.options["key"]}/{media.options["index"]}',
-      question=question, answer=answer, answer_type='choice', images=(media,),
+      question=question, answer=answer, answer_type='choice', media=(media,),
       options=letters, source=media.path, task=stem,
       meta={'label': label, 'class': options[label]})
 

@@ -7,26 +7,26 @@ is a phantom, no clinical data: it shows that learning works, never that a
 model can read scans.
 
 Here are records and rendering; `phantom_world` draws the state and
-`phantom_answers` asks about it.
+`phantom_answers` asks about it. The same patients have more, each in a file of
+its own with a `records` like the one here: `phantom_volume`, `phantom_cine`,
+`phantom_signal`, `phantom_patient`, `phantom_pairs` and `phantom_path`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import functools
 import json
-import re
 
 import numpy as np
 
 from medrl import lookup
 from medrl import types
 from medrl.data import phantom_answers
+from medrl.data import phantom_tasks
 from medrl.data import phantom_world
 
 TASKS = tuple(phantom_answers.STRATA)
 check_trace = phantom_answers.check_trace
-# First world of a split. 2**31 worlds a split are more than can be used.
-_FIRST = {'train': 0, 'validation': 2 ** 31, 'test': 2 ** 32}
-_SCAN = 20_000   # worlds looked at before a stratum counts as impossible
 
 
 def records(root: str, split: str, *, count: int, seed: int = 0,
@@ -62,13 +62,16 @@ def records(root: str, split: str, *, count: int, seed: int = 0,
   """
   del root
   hard = _difficulty(difficulty)
-  _check(split, tasks, demonstration_error)
-  index = _FIRST[split]
+  phantom_tasks.check(split, tasks, TASKS, demonstration_error)
+  index = phantom_tasks.FIRST[split]
   for number in range(count):
     turn, which = divmod(number, len(tasks))
     task = tasks[which]
     strata = phantom_answers.STRATA[task]
-    state = _find(seed, index, task, strata[turn % len(strata)], hard)
+    state = phantom_tasks.find(
+        task, functools.partial(phantom_world.world, difficulty=hard),
+        functools.partial(phantom_answers.stratum, task, difficulty=hard),
+        seed, index, strata[turn % len(strata)])
     index = state.index + 1
     record = _record(state, task, permute, hard)
     rng = np.random.default_rng((seed, state.index, 4))
@@ -93,13 +96,9 @@ def render(path: str, root: str, **difficulty) -> np.ndarray:
     ValueError: a path of another form.
   """
   del root
-  found = re.fullmatch(r'phantom/(\d+)/(\d+)/([01])', path)
-  if not found:
-    raise ValueError(f'{path!r} names no phantom image; expected '
-                     f'phantom/<seed>/<index>/<0 or 1>')
-  seed, index, time = map(int, found.groups())
+  seed, index, time = phantom_tasks.patient(path, '[01]')
   state = phantom_world.world(seed, index, _difficulty(difficulty))
-  return phantom_world.draw(state, time)
+  return phantom_world.draw(state, int(time))
 
 
 def _difficulty(fields) -> phantom_world.Difficulty:
@@ -111,29 +110,6 @@ def _difficulty(fields) -> phantom_world.Difficulty:
   return phantom_world.Difficulty(**fields)
 
 
-def _check(split: str, tasks: Sequence[str], error: float) -> None:
-  if split not in _FIRST:
-    raise ValueError(f'split {split!r}; expected one of {sorted(_FIRST)}')
-  if not tasks:
-    raise ValueError(f'no task; expected some of {TASKS}')
-  for task in tasks:
-    if task not in TASKS:
-      raise ValueError(f'task {task!r}: {lookup.nearest(task, list(TASKS))}')
-  if not 0 <= error <= 1:
-    raise ValueError(f'demonstration_error {error}; expected 0 to 1')
-
-
-def _find(seed, start, task, wanted, hard) -> phantom_world.World:
-  """The first world from index `start` that belongs to the stratum."""
-  for index in range(start, start + _SCAN):
-    state = phantom_world.world(seed, index, hard)
-    if phantom_answers.stratum(task, state, hard) == wanted:
-      return state
-  raise ValueError(
-      f'task {task!r}: none of {_SCAN} worlds is of stratum {wanted!r} with '
-      f'{hard}; widen the range of sizes or leave the task out')
-
-
 def _record(state, task, permute, hard) -> types.Record:
   value = phantom_answers.answer(task, state)
   options = {}
@@ -142,8 +118,8 @@ def _record(state, task, permute, hard) -> types.Record:
     if permute:
       rng = np.random.default_rng((state.seed, state.index, 3))
       order = rng.permutation(order)
-    options = dict(zip('ABCD', map(str, order)))
-    value = _letter(options, value)
+    options = dict(zip(phantom_tasks.LETTERS, map(str, order)))
+    value = phantom_tasks.lettered_answer(options, value)
   patient = f'{state.seed}/{state.index}'
   images = tuple(
       types.Media(f'phantom/{patient}/{time}', 'medrl.data.phantom.render',
@@ -152,22 +128,17 @@ def _record(state, task, permute, hard) -> types.Record:
   return types.Record(
       id=f'phantom/{patient}/{task}', subject=f'phantom/{patient}',
       question=phantom_answers.question(task, state), answer=value,
-      answer_type=phantom_answers.ANSWER_TYPES[task], images=images,
+      answer_type=phantom_answers.ANSWER_TYPES[task], media=images,
       options=options, tolerance=phantom_answers.TOLERANCE.get(task, {}),
       source='phantom', task=task,
       # Through JSON, so that what is written beside results is what is used.
       meta={'world': json.loads(json.dumps(dataclasses.asdict(state)))})
 
 
-def _letter(options: Mapping[str, str], value: str) -> str:
-  return next(letter for letter, text in options.items() if text == value)
-
-
 def _demonstrate(record, shown, trace) -> types.Record:
   """The record with the demonstration that fits the world `shown`."""
-  value = phantom_answers.answer(record.task, shown)
-  if record.options:
-    value = _letter(record.options, value)
+  value = phantom_tasks.lettered_answer(
+      record.options, phantom_answers.answer(record.task, shown))
   text = f'<answer>{phantom_answers.written(value)}</answer>'
   if trace:
     text = f'<think>{phantom_answers.trace(record.task, shown)}</think>{text}'

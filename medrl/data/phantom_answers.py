@@ -56,7 +56,7 @@ def largest(state: phantom_world.World) -> phantom_world.Lesion | None:
   """The largest lesion; None without lesions or where two are about equal."""
   ordered = sorted(state.lesions, key=lambda lesion: -lesion.long)
   if len(ordered) > 1:
-    first, second = (phantom_world.pixels(state, l) for l in ordered[:2])
+    first, second = (phantom_world.pixels(state, x) for x in ordered[:2])
     if first - second < _CLEAR:
       return None
   return ordered[0] if ordered else None
@@ -74,7 +74,7 @@ def stratum(task: str, state: phantom_world.World,
   if task == 'present':
     return 'yes' if state.lesions else 'no'
   if task == 'side':
-    sides = {phantom_world.side(state, l) for l in state.lesions}
+    sides = {phantom_world.side(state, x) for x in state.lesions}
     return sides.pop() if len(sides) == 1 else None
   lesion = largest(state)
   if lesion is None:
@@ -103,7 +103,7 @@ def answer(task: str, state: phantom_world.World) -> Any:
   if task == 'side':
     return phantom_world.side(state, state.lesions[0])
   if task == 'boxes':
-    return [list(phantom_world.box(state, l)) for l in state.lesions]
+    return [list(phantom_world.box(state, x)) for x in state.lesions]
   if task == 'report':
     if not organs:
       return 'Findings: no lesion. Impression: normal.'
@@ -128,7 +128,7 @@ def trace(task: str, state: phantom_world.World) -> str:
     return f'{phantom_world.pixels(state, lesion, time):.0f} px'
   steps = STEPS[task]
   sized = 'sizes' in steps
-  names = [f'{l.organ} {size(l)}' if sized else l.organ for l in state.lesions]
+  names = [f'{x.organ} {size(x)}' if sized else x.organ for x in state.lesions]
   listed = f'Lesions: {", ".join(names) or "none"}.'
   if task == 'present':
     return listed
@@ -190,7 +190,7 @@ def _listed(thought: str) -> dict[str, str] | None:
 
 def _sizes(state, thought) -> bool:
   listed = _listed(thought)
-  true = {l.organ: phantom_world.pixels(state, l) for l in state.lesions}
+  true = {x.organ: phantom_world.pixels(state, x) for x in state.lesions}
   return listed is not None and listed.keys() == true.keys() and all(
       size and abs(float(size) - true[organ]) <= _CLOSE
       for organ, size in listed.items())
@@ -227,7 +227,7 @@ def _organ(state: phantom_world.World) -> str:
 
 _CHECKS = {
     'lesions': lambda state, thought: _listed(thought) is not None and set(
-        _listed(thought)) == {l.organ for l in state.lesions},
+        _listed(thought)) == set(phantom_world.organs(state)),
     'sizes': _sizes,
     'count': _word(r'Count (\d+)\.', lambda state: str(len(state.lesions))),
     'side': _word(r'Side (\w+)\.', lambda state: answer('side', state)),

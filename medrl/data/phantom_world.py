@@ -6,19 +6,21 @@ looks from the feet: image left is the patient's right, so the liver is at
 image left. It is a phantom, no clinical data: sizes, places and frequencies
 are made up, and what a policy learns from it says nothing about patients.
 
-Not here: questions and answers (`phantom_answers`), records (`phantom`). A
-volume (`phantom_volume`) or a signal (`phantom_signal`) would be a file beside
-this one.
+Not here: questions and answers (`phantom_answers`), records (`phantom`), nor
+what the same patient has besides, in files of their own: a volume, a cine loop,
+an ECG, studies over time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import math
 from typing import Any
 
 import numpy as np
 
-SIZE = 112                       # pixels a side
+from medrl.data import phantom_draw
+
+SIZE = phantom_draw.SIZE         # pixels a side
 SPACINGS = (2.0, 2.5, 3.0)       # mm a pixel; the field of view fits the body
 CHANGES = ('grew', 'shrank', 'unchanged')
 FACTOR = 1.5                     # of a lesion's diameters between two studies
@@ -29,7 +31,6 @@ _MIRROR = {'right kidney': 'left kidney', 'left kidney': 'right kidney'}
 # x, y, semi-axis along x, along y, in pixels, and grey level, as in ORGANS.
 _ANATOMY = np.array([(34., 47., 20., 19., 120.), (81., 47., 14., 16., 125.),
                      (32., 79., 11., 10., 130.), (80., 79., 11., 10., 130.)])
-_BODY, _SPINE, _CANAL = 90., 225., 70.   # grey levels
 _SHIFT, _JITTER = 3., 1.5                # pixels: of the whole, of an organ
 
 
@@ -112,7 +113,7 @@ def from_dict(values: Mapping[str, Any]) -> World:
   """The world whose `dataclasses.asdict` is `values`, also after JSON."""
   return World(**{
       **values, 'organs': tuple(Organ(**o) for o in values['organs']),
-      'lesions': tuple(Lesion(**l) for l in values['lesions'])})
+      'lesions': tuple(Lesion(**x) for x in values['lesions'])})
 
 
 def world(seed: int, index: int,
@@ -133,7 +134,7 @@ def world(seed: int, index: int,
   if len(ill) == 1 and has_room(sizes[0], organs[ill[0]], difficulty):
     change = CHANGES[rng.integers(len(CHANGES))]
   earlier = {'grew': 1 / FACTOR, 'shrank': FACTOR, 'unchanged': 1.}[change]
-  lesions = tuple(_lesion(rng, organs[i], size, spacing, earlier)
+  lesions = tuple(place(rng, organs[i], size, spacing, earlier)
                   for i, size in zip(ill, sizes))
   return World(seed, index, spacing, float(difficulty.contrast),
                float(difficulty.noise), organs, lesions, change)
@@ -153,8 +154,9 @@ def has_room(size: float, organ: Organ, difficulty: Difficulty) -> bool:
   return size * FACTOR <= capacity(organ, difficulty)
 
 
-def _lesion(rng, organ: Organ, size: int, spacing: float,
-            earlier: float) -> Lesion:
+def place(rng, organ: Organ, size: int, spacing: float,
+          earlier: float = 1.) -> Lesion:
+  """A lesion of `size` pixels somewhere in the organ, in both studies."""
   radius = size / 2 * max(1., earlier)   # both studies stay inside the organ
   ratio, turn, angle, reach = rng.random(4)
   reach, turn = .9 * math.sqrt(reach), 2 * math.pi * turn
@@ -181,17 +183,30 @@ def misread(state: World, task: str) -> World:
       and only what it asks for is drawn loosely.
   """
   scale = LOOSE if task in ('box', 'boxes') else 1 / state.spacing
-  def report(lesion):
-    return dataclasses.replace(
-        lesion, organ=_MIRROR.get(lesion.organ, lesion.organ),
-        long=lesion.long * scale, short=lesion.short * scale)
-  seen = [l for l in state.lesions if pixels(state, l) >= OVERLOOKED]
+  seen = [x for x in state.lesions if pixels(state, x) >= OVERLOOKED]
   if not seen and task not in ('present', 'count', 'report'):
-    seen = sorted(state.lesions, key=lambda l: -l.long)[:1]
-  reported = sorted(map(report, seen), key=lambda l: ORGANS.index(l.organ))
+    seen = sorted(state.lesions, key=lambda x: -x.long)[:1]
+  reported = ordered(mistaken(lesion, scale) for lesion in seen)
   spacing = state.spacing if task in ('box', 'boxes') else 1.
   return dataclasses.replace(state, spacing=spacing, mirrored=True,
-                             lesions=tuple(reported))
+                             lesions=reported)
+
+
+def ordered(lesions: Iterable[Lesion]) -> tuple[Lesion, ...]:
+  """Lesions in the order of ORGANS."""
+  return tuple(sorted(lesions, key=lambda lesion: ORGANS.index(lesion.organ)))
+
+
+def organs(state: World) -> list[str]:
+  """The organs with a lesion, in their order."""
+  return [lesion.organ for lesion in state.lesions]
+
+
+def mistaken(lesion: Lesion, scale: float) -> Lesion:
+  """The lesion in the other kidney, if in one, its diameters times `scale`."""
+  return dataclasses.replace(
+      lesion, organ=_MIRROR.get(lesion.organ, lesion.organ),
+      long=lesion.long * scale, short=lesion.short * scale)
 
 
 def side(state: World, lesion: Lesion) -> str:
@@ -220,29 +235,13 @@ def draw(state: World, time: int) -> np.ndarray:
   Returns:
     uint8 [112, 112, 3], the same grey in the three channels.
   """
-  image = np.zeros((SIZE, SIZE), np.float64)
-  _paint(image, 56, 57, 52, 43, 0., _BODY)
-  for organ in state.organs:
-    _paint(image, organ.x, organ.y, organ.a, organ.b, 0., organ.grey)
-  _paint(image, 56, 84, 8, 7, 0., _SPINE)
-  _paint(image, 56, 94, 3, 3, 0., _CANAL)
+  image = phantom_draw.anatomy(state.organs)
   greys = {organ.name: organ.grey for organ in state.organs}
   for lesion in state.lesions:
     long = pixels(state, lesion, time)
-    _paint(image, lesion.x, lesion.y, long / 2,
-           long / 2 * lesion.short / lesion.long, lesion.angle,
-           greys[lesion.organ] + state.contrast)
-  rng = np.random.default_rng((state.seed, state.index, 1 + time))
-  image += rng.normal(0., 1., image.shape) * state.noise
-  grey = np.rint(np.clip(image, 0, 255)).astype(np.uint8)
+    phantom_draw.paint(image, lesion.x, lesion.y, long / 2,
+                       long / 2 * lesion.short / lesion.long, lesion.angle,
+                       greys[lesion.organ] + state.contrast)
+  grey = phantom_draw.grain(image, state.noise,
+                            (state.seed, state.index, 1 + time))
   return np.repeat(grey[:, :, None], 3, axis=2)
-
-
-def _paint(image: np.ndarray, x, y, a, b, angle, grey) -> None:
-  """Blends an ellipse into the image, its edge about one pixel soft."""
-  v, u = np.mgrid[:SIZE, :SIZE] + .5
-  c, s = math.cos(angle), math.sin(angle)
-  along, across = (u - x) * c + (v - y) * s, (v - y) * c - (u - x) * s
-  radius = np.hypot(along / a, across / b)
-  weight = np.clip((1 - radius) * min(a, b) + .5, 0, 1)
-  image += weight * (grey - image)

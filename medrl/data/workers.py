@@ -7,6 +7,7 @@ here (`pipeline`).
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
+import dataclasses
 import functools
 import gc
 from multiprocessing import queues
@@ -23,39 +24,84 @@ from absl import flags
 import grain
 
 from medrl import types
+from medrl.data import mixture
 
-Encode = Callable[[types.Record], types.Example]
+# Of a record and its data root.
+Encode = Callable[[types.Record, str], types.Example]
 
 
-def examples(records: Sequence[types.Record], encode: Encode, *,
-             shuffle_seed: int, repeat: bool,
-             part: slice) -> grain.MapDataset:
-  """The examples of `records[part]`, by their place in the stream.
+@dataclasses.dataclass(frozen=True)
+class Share:
+  """The places of a stream that one process draws.
 
-  Args:
-    records: all of them.
-    encode: may raise; the example is then invalid and says why.
-    shuffle_seed: of an order that differs by epoch; -1 keeps the given order.
-    repeat: without end; else once.
-    part: this process's share.
+  A batch takes `rows * count` places one after another, of which this process,
+  number `index` of `count`, has `rows` neighbours: the rows that it holds of
+  the batch, whatever the number of processes. The first batch begins at place
+  `start`.
   """
-  order = grain.MapDataset.source(range(len(records)))[part]
-  if shuffle_seed >= 0:
-    order = order.seed(shuffle_seed).shuffle()
-  if repeat:
-    order = order.repeat()
-  return order.map(functools.partial(_encoded, records, encode))
+  rows: int
+  index: int = 0
+  count: int = 1
+  start: int = 0
+
+  def place(self, number: int) -> int:
+    """Of this process's draw `number`, from 0."""
+    batch, row = divmod(number, self.rows)
+    return (self.start + batch * self.rows * self.count
+            + self.index * self.rows + row)
+
+  def draws(self, total: int) -> int:
+    """How many of `total` places in all this process draws."""
+    batches, rest = divmod(max(total - self.start, 0), self.rows * self.count)
+    last = min(max(rest - self.index * self.rows, 0), self.rows)
+    return batches * self.rows + last
 
 
-def _encoded(records, encode, index: int) -> types.Example:
-  """Encodes a record; whatever is wrong with it is told, not raised."""
-  try:
-    return encode(records[index])
-  # Decoders of damaged files raise anything, and an error raised in a worker
-  # would look like the end of the data.
-  except Exception as error:
-    return types.Example(record=records[index], valid=False,
-                         reason=f'{type(error).__name__}: {error}')
+@dataclasses.dataclass(frozen=True)
+class Draw:
+  """Draw number -> example, for Grain to map over; it never raises.
+
+  A record that cannot be used, by `encode` or by `accept`, is stood in for by
+  another of its source, `attempts` times at most; `Example.skipped` tells.
+  """
+  sources: Sequence[mixture.Source]
+  order: mixture.Order
+  share: Share
+  encode: Encode
+  accept: Callable[[types.Example], types.Example]
+  attempts: int = 0
+
+  def __call__(self, number: int) -> types.Example:
+    place = self.share.place(number)
+    source, record = self.order.stream[place]
+    example = self._example(source, record)
+    skipped = []
+    for attempt in range(self.attempts):
+      if example.valid:
+        break
+      skipped.append((example.record.id, example.reason))
+      example = self._example(*self.order.spare(place, source, attempt))
+    return dataclasses.replace(example, skipped=tuple(skipped))
+
+  def _example(self, source: int, index: int) -> types.Example:
+    """Encodes a record; whatever is wrong with it is told, not raised."""
+    source = self.sources[source]
+    record = types.Record(id=f'{source.name}[{index}]', question='',
+                          answer=None, answer_type='text')
+    try:
+      record = source.records[index]   # may be read from a file just here
+      return self.accept(self.encode(record, source.root))
+    # Decoders of damaged files raise anything, and an error raised in a worker
+    # would look like the end of the data.
+    except Exception as error:
+      return types.Example(record=record, valid=False,
+                           reason=f'{type(error).__name__}: {error}')
+
+
+def examples(draw: Draw) -> grain.MapDataset:
+  """This process's examples, in order."""
+  count = draw.share.draws(len(draw.order.stream))
+  return grain.MapDataset.range(count).map(draw)
 
 
 def read(dataset: grain.MapDataset, count: int,

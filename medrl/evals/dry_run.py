@@ -5,6 +5,7 @@ and compiles no program.
 """
 
 import collections
+import functools
 import json
 import pathlib
 
@@ -12,10 +13,12 @@ import numpy as np
 from PIL import Image
 
 from medrl import build
-from medrl import lookup
+from medrl import feed
 from medrl import types
-from medrl.data import pipeline as pipeline_lib
+from medrl.data import batching
+from medrl.data import mixture
 from medrl.data import workers
+from medrl.media import medium
 
 # Enough for a histogram; encoding a large data set whole would take long.
 _LIMIT = 512
@@ -34,8 +37,9 @@ def show(config, workdir) -> None:
   """
   run = build.run(config, workdir)
   print(config)
-  records = build.training_records(config)
-  examples = _examples(run, records)
+  sources = feed.once(feed.training(config))
+  records = feed.flat(sources)
+  examples = _examples(run, sources, len(records))
   usable = [e for e in examples if e.valid]
   print(f'\n{len(records)} records, {len(examples)} of them looked at')
   _bad(config, [e for e in examples if not e.valid])
@@ -44,20 +48,22 @@ def show(config, workdir) -> None:
   if not usable:
     raise ValueError('no record can be used; the reasons are above')
   # The prompt with the most images shows the most of the template.
-  example = max(usable, key=lambda e: len(e.record.images))
-  _prompt(run, example)
+  example = max(usable, key=lambda e: len(e.record.media))
+  root = next(s.root for s in sources if example.record in s.records)
+  _prompt(run, example, root)
   _score(config, example.record)
   _cost(run)
 
 
-def _examples(run: build.Run, records) -> list[types.Example]:
+def _examples(run: build.Run, sources, count: int) -> list[types.Example]:
   target = run.config.sft.length if run.config.sft.steps else 0
   settings = build.settings(run, run.config.rollout.prompts,
                             target_length=target)
-  part = slice(None, None, -(-len(records) // _LIMIT))
-  source = workers.examples(records, build.encoder(run), shuffle_seed=-1,
-                            repeat=False, part=part)
-  return [pipeline_lib.check(e, settings) for e in source]
+  draw = workers.Draw(
+      sources, mixture.order(sources, 0, shuffle=False, repeat=False),
+      workers.Share(1, count=-(-count // _LIMIT)), build.encoder(run),
+      functools.partial(batching.check, settings=settings))
+  return list(workers.examples(draw).to_iter_dataset())
 
 
 def _bad(config, examples) -> None:
@@ -71,7 +77,7 @@ def _bad(config, examples) -> None:
 
 
 def _buckets(config, examples) -> None:
-  needs = [pipeline_lib.need(e) for e in examples]
+  needs = [batching.need(e) for e in examples]
   buckets = list(map(tuple, config.data.buckets))
   taken = collections.Counter(
       next(b for b in buckets if n[0] <= b[0] and n[1] <= b[1]) for n in needs)
@@ -83,7 +89,7 @@ def _lengths(examples) -> None:
   """Histograms of what a bucket must hold, those that are too long included."""
   for what, values in (
       ('prompt tokens', [len(e.ids) for e in examples]),
-      ('patches', [pipeline_lib.need(e)[1] for e in examples]),
+      ('patches', [batching.need(e)[1] for e in examples]),
       ('demonstration tokens', [len(e.target) for e in examples])):
     print(f'{what}:')
     low, high = min(values, default=0), max(values, default=0)
@@ -95,19 +101,19 @@ def _lengths(examples) -> None:
       print(f'  {edge:6d} - {edge + width - 1:6d} {count:5d} {bar}')
 
 
-def _prompt(run: build.Run, example: types.Example) -> None:
+def _prompt(run: build.Run, example: types.Example, root: str) -> None:
   folder = pathlib.Path(run.workdir) / 'dry_run'
   folder.mkdir(mode=0o700, parents=True, exist_ok=True)
   for old in folder.glob('*.png'):
     old.unlink()
   print(f'\none prompt ({len(example.ids)} tokens, each image token standing '
         f'for all of its image):\n{example.prompt}')
-  for index, media in enumerate(example.record.images):
-    load = lookup.resolve(media.loader)
-    image = load(media.path, run.config.data.root, **media.options)
-    path = folder / f'{index}.png'
-    Image.fromarray(image).save(path)
-    print(f'medium {index}: {image.shape[1]} x {image.shape[0]} px, {path}')
+  for index, found in enumerate(example.record.media):
+    stills = medium.stills(build.load(found, root))
+    for number, image in enumerate(stills):
+      path = folder / f'{index}.{number}.png'
+      Image.fromarray(image).save(path)
+      print(f'medium {index}: {image.shape[1]} x {image.shape[0]} px, {path}')
 
 
 def _score(config, record: types.Record) -> None:

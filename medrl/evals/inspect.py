@@ -24,6 +24,7 @@ from medrl import metrics
 from medrl import types
 from medrl.evals import run as evals
 from medrl.evals import scores
+from medrl.media import medium
 from medrl.rewards import answer
 
 Curves = Mapping[str, tuple[list[int], list[float]]]
@@ -195,7 +196,8 @@ def show(pairs: Sequence[Pair], root: str):
   """A figure with a panel a record: its images, boxes, question, answers.
 
   The true box is green and dashed, predicted ones have a colour a label. Boxes
-  are in pixels of the first image; further images are put at its right.
+  are in pixels of the first image; further images, slices and frames are put
+  at its right.
 
   Args:
     pairs: from `paired`.
@@ -203,8 +205,8 @@ def show(pairs: Sequence[Pair], root: str):
   """
   figure, axes = _grid(len(pairs), 4, (3.6, 4.6))
   for axis, (record, texts) in zip(axes, pairs):
-    images = [lookup.resolve(m.loader)(m.path, root, **m.options)
-              for m in record.images]
+    images = [still for m in record.media
+              for still in medium.stills(build.load(m, root))]
     axis.axis('off')
     if images:
       axis.imshow(_beside(images))

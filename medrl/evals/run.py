@@ -17,11 +17,14 @@ import numpy as np
 
 from medrl import build
 from medrl import checkpoint
+from medrl import feed
 from medrl import lookup
 from medrl import metrics
 from medrl import params as params_lib
 from medrl import sharding
 from medrl import types
+from medrl.data import batching
+from medrl.data import mixture
 from medrl.data import pipeline as pipeline_lib
 from medrl.evals import scores
 from medrl.rewards import answer
@@ -114,7 +117,7 @@ def row(record: types.Record, completion: types.Completion) -> dict:
       'prediction': answer.prediction(record, completion.text),
       'value': answer.correct(record, completion.text),
       'cluster': anonymous(record.subject or ' '.join(
-          m.path for m in record.images) or record.id),
+          m.path for m in record.media) or record.id),
       'completion': completion.text,
   }
   if record.answer_type in scores.OPTIONS:
@@ -122,14 +125,14 @@ def row(record: types.Record, completion: types.Completion) -> dict:
   return out
 
 
-def answer_all(run: build.Run, programs, params, records, key, step):
+def answer_all(run: build.Run, programs, params, sources, key, step):
   """Answers every record once, with each suite's program.
 
   Args:
     run: the run.
     programs: from `evaluators`.
     params: sampling weights.
-    records: this evaluation's records, the same on all processes.
+    sources: `mixture.Source`s of this evaluation, the same on all processes.
     key, step: device arrays; the draws of the sampled suite depend on them.
 
   Returns:
@@ -139,10 +142,10 @@ def answer_all(run: build.Run, programs, params, records, key, step):
   settings = build.settings(run, prompts, target_length=0)
   found = {name: ([], []) for name in programs}
   bad = []
-  batches = pipeline_lib.evaluation_batches(records, build.encoder(run),
-                                            settings, bad)
+  batches = pipeline_lib.evaluation_batches(sources, build.encoder(run),
+                                            settings, bad, build.agree)
   for index, (batch, examples, real) in enumerate(batches):
-    bucket = pipeline_lib.bucket_of(batch)
+    bucket = batching.bucket_of(batch)
     up = run.crossing.up((batch, numbers(run, prompts, index * prompts)))
     for name, program in programs.items():
       out = program[bucket](params, up[0], key, step, up[1])
@@ -176,14 +179,14 @@ def measure(run: build.Run, answered):
   return flat, full
 
 
-def answer_with(run: build.Run, params, records):
+def answer_with(run: build.Run, params, sources):
   """Answers records with given parameters, compiling what that needs.
 
   Args:
     run: the run; `config.eval` says how many prompts at a time, and whether
       the sampled suite is asked too.
     params: tree of arrays on `run.mesh`, from `load_policy`.
-    records: to answer.
+    sources: of the records to answer, as `feed.of` makes them.
 
   Returns:
     as `answer_all`.
@@ -193,11 +196,16 @@ def answer_with(run: build.Run, params, records):
   key, zero = jax.jit(
       lambda: (jax.random.key(run.config.seed), jnp.zeros((), jnp.int32)),
       out_shardings=sharding.replicated(run.mesh))()
-  return answer_all(run, programs, weigh(params), records, key, zero)
+  return answer_all(run, programs, weigh(params), sources, key, zero)
 
 
 def scored_records(config, workdir) -> list[types.Record]:
-  """The records that `evaluate` scores.
+  """The records of `scored_sources`, one source behind the other."""
+  return feed.flat(scored_sources(config, workdir))
+
+
+def scored_sources(config, workdir) -> tuple[mixture.Source, ...]:
+  """The records that `evaluate` scores, by data set.
 
   Those of `config.data.split` where that is not 'train', else of
   `config.eval.split`, with `config.eval.options` in both cases; to score
@@ -221,11 +229,11 @@ def scored_records(config, workdir) -> list[types.Record]:
     logging.info('another data root than the run was trained with: all its '
                  'records are scored')
     options |= {'validation': 0., 'test': 1.}
-  return build.records(config, split, **options)
+  return feed.once(feed.sources(config, split, options))
 
 
 def evaluate(config, workdir) -> dict:
-  """Scores a checkpoint of `workdir` on `scored_records`.
+  """Scores a checkpoint of `workdir` on `scored_sources`.
 
   Takes the step `config.checkpoint.step`, or the newest, and reads no training
   record. Writes `eval.json` (greedy: metric -> value, low, high, n, invalid),
@@ -245,9 +253,10 @@ def evaluate(config, workdir) -> dict:
                      f'as --config.processor.tokenizer')
   run = build.run(config, workdir)
   params, _ = load_policy(run, workdir / 'checkpoints', step)
-  records = scored_records(config, workdir)
-  logging.info('scoring step %d on %d records', step, len(records))
-  answered = answer_with(run, params, records)
+  sources = scored_sources(config, workdir)
+  logging.info('scoring step %d on %d records', step,
+               sum(len(source.records) for source in sources))
+  answered = answer_with(run, params, sources)
   _, full = measure(run, answered)
   result = full['heldout_greedy']
   if jax.process_index() == 0:

@@ -1,71 +1,75 @@
 """Image files to uint8 [h, w, 3], and images of .npz archives.
 
-It reads what lies below the data root and nothing else, since paths come from
-users' files. It neither resizes for a model (see `processors`) nor reads DICOM
-or video.
+It neither resizes for a model (see `processors`) nor reads DICOM or video.
 """
 
-from collections.abc import Callable
 import functools
+import io
 import pathlib
-from typing import Any
+import struct
+import zipfile
 
 import numpy as np
+from PIL import BmpImagePlugin
 from PIL import Image
 from PIL import ImageOps
+from PIL import JpegImagePlugin
+from PIL import PngImagePlugin
+from PIL import TiffImagePlugin
+from PIL import WebPImagePlugin
 
-FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF')
+from medrl.media import files
+
 # 240 MB as RGB, in each of several workers. A mammogram has some 30 million
 # pixels; what is larger is a bomb or a whole slide, which is read in tiles.
 MAX_PIXELS = 80_000_000
 # Archives held in memory by a worker: train and test splits of two data sets.
 OPEN_ARCHIVES = 4
+# Of one array of an archive, unpacked.
+MAX_ARRAY_BYTES = 2 << 30
+# The first bytes of a file, and what reads it. `Image.open` is not used: it
+# warns of large images instead of refusing them, and guesses by suffix.
+OPENERS = (
+    (b'\xff\xd8\xff', JpegImagePlugin.JpegImageFile),
+    (b'\x89PNG\r\n\x1a\n', PngImagePlugin.PngImageFile),
+    (b'II*\0', TiffImagePlugin.TiffImageFile),
+    (b'MM\0*', TiffImagePlugin.TiffImageFile),
+    (b'II+\0', TiffImagePlugin.TiffImageFile),
+    (b'MM\0+', TiffImagePlugin.TiffImageFile),
+)
 
 
-def locate(path: str, root: str) -> pathlib.Path:
-  """The real path of the file `path`, which must lie below `root`.
-
-  Args:
-    path: relative to `root`, or absolute and below it.
-    root: the data root; links that lead out of it are refused.
-
-  Raises:
-    ValueError: the path leaves the root or cannot be a path.
-    FileNotFoundError: there is no such file.
-  """
-  base = pathlib.Path(root).resolve()
-  try:
-    full = (base / path).resolve()
-    found = full.is_file()
-  except (OSError, RuntimeError, ValueError) as error:
-    raise ValueError(f'{path!r} is not a path: {error}') from error
-  if not full.is_relative_to(base):
-    raise ValueError(
-        f'{path!r} leads to {str(full)!r}, outside the data root '
-        f'{str(base)!r}; move or copy the file below the root')
-  if not found:
-    raise FileNotFoundError(
-        f'no file {str(full)!r}; it was formed as root / path from root '
-        f'{str(base)!r} and path {path!r}, so check the root or the record')
-  return full
-
-
-def load(path: str, root: str) -> np.ndarray:
-  """Reads a JPEG, PNG, BMP, WebP or TIFF file (its first frame).
+def load(path: str, root: str, *, page: int = 0) -> np.ndarray:
+  """Reads a JPEG, PNG, BMP, WebP or TIFF file, whatever its suffix.
 
   The EXIF orientation is applied, transparent pixels are blended with black,
   and grey images of more than 8 bits are stretched from their own minimum and
-  maximum to 0..255.
+  maximum to 0..255; of colours with 16 bits the upper 8 are kept.
+
+  Args:
+    path: below the data root.
+    root: the data root.
+    page: of a TIFF of several, or frame of an animation, from 0.
 
   Returns:
-    uint8 [h, w, 3].
+    uint8 [h, w, 3], read-only.
 
   Raises:
-    ValueError: outside `root`, damaged, of another format, or too large.
+    ValueError: outside `root`, damaged, of another format, of more than
+      `MAX_PIXELS` pixels (told from the header), or without such a page.
     FileNotFoundError: there is no such file.
   """
-  full = locate(path, root)
-  return _decoded(full, lambda: _read_image(full))
+  return decode(files.read(path, root), path, page=page)
+
+
+def decode(data: bytes, name: str, *, page: int = 0) -> np.ndarray:
+  """As `load`, of the bytes of a file; errors call it `name`."""
+  return files.decoded(name, 'an image', lambda: _decode(data, page))
+
+
+def is_image(head: bytes) -> bool:
+  """Whether a file that starts with `head` (12 bytes or more) is read here."""
+  return _opener(head) is not None
 
 
 def load_npz(path: str, root: str, *, key: str, index: int,
@@ -88,7 +92,7 @@ def load_npz(path: str, root: str, *, key: str, index: int,
     ValueError: as in `load`, or no such key or index, or another shape.
     FileNotFoundError: there is no such file.
   """
-  full = locate(path, root)
+  full = files.locate(path, root)
   images = _archive(full, key)
   if not 0 <= index < len(images):
     raise ValueError(f'{str(full)!r}: {key!r} holds images 0 to '
@@ -99,30 +103,67 @@ def load_npz(path: str, root: str, *, key: str, index: int,
   return np.array(image.convert('RGB'))
 
 
-def _decoded(full: pathlib.Path, read: Callable[[], Any]) -> Any:
-  """`read()`, with whatever a damaged file makes it raise as a ValueError."""
-  try:
-    return read()
-  # A decoder fed with damaged bytes may raise anything: OSError, SyntaxError,
-  # struct.error, zlib.error, BadZipFile, EOFError have all been seen.
-  except Exception as error:
-    raise ValueError(f'{str(full)!r} cannot be read as an image: '
-                     f'{type(error).__name__}: {error}') from error
+def _opener(head: bytes):
+  if head[:4] == b'RIFF' and head[8:12] == b'WEBP':
+    return WebPImagePlugin.WebPImageFile
+  # 'BM' alone may begin a text; the four reserved bytes are zero.
+  if head[:2] == b'BM' and head[6:10] == bytes(4):
+    return BmpImagePlugin.BmpImageFile
+  return next((open_ for magic, open_ in OPENERS if head.startswith(magic)),
+              None)
 
 
-def _read_image(full: pathlib.Path) -> np.ndarray:
-  with Image.open(full, formats=FORMATS) as image:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-      raise ValueError(
-          f'{height} x {width} is more than {MAX_PIXELS} pixels; scale it down '
-          f'or cut it into tiles beforehand')
-    return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+def _decode(data: bytes, page: int) -> np.ndarray:
+  opener = _opener(data[:16])
+  if opener is None:
+    raise ValueError('its first bytes are ' + (
+        f'{data[:8]!r}' if data else 'missing: it is empty')
+        + '; expected JPEG, PNG, TIFF, WebP or BMP')
+  if opener is WebPImagePlugin.WebPImageFile:
+    # The plug-in makes room for the pixels before it tells their number.
+    _check_size(*_webp_size(data[:30]))
+  with opener(io.BytesIO(data)) as image:
+    if page:
+      _turn_to(image, page)
+    _check_size(*image.size)
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    return np.asarray(_to_rgb(image))
+
+
+def _check_size(width: int, height: int):
+  if width * height > MAX_PIXELS:
+    raise ValueError(
+        f'{height} x {width} is more than {MAX_PIXELS} pixels; scale it down '
+        f'or cut it into tiles beforehand')
+
+
+def _webp_size(head: bytes) -> tuple[int, int]:
+  """Width and height of a WebP file (RFC 9649, sections 2.5 to 2.7)."""
+  kind, body = head[12:16], head[20:]
+  if kind == b'VP8X':
+    return (int.from_bytes(body[4:7], 'little') + 1,
+            int.from_bytes(body[7:10], 'little') + 1)
+  if kind == b'VP8L':
+    bits = int.from_bytes(body[1:5], 'little')
+    return (bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1
+  width, height = struct.unpack('<2H', body[6:10])
+  return width & 0x3fff, height & 0x3fff
+
+
+def _turn_to(image: Image.Image, page: int):
+  pages = getattr(image, 'n_frames', 1)
+  if isinstance(page, bool) or not isinstance(page, int) or (
+      not 0 <= page < pages):
+    raise ValueError(f'it has pages 0 to {pages - 1}, not {page!r}')
+  image.seek(page)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+  if image.mode == 'RGB' and 'transparency' not in image.info:
+    return image
   if image.mode == 'F' or image.mode.startswith('I'):
-    return _stretch(np.asarray(image).astype(np.float64)).convert('RGB')
+    return _stretch(np.asarray(image), _white_is_zero(image)).convert('RGB')
   if image.has_transparency_data:
     image = image.convert('RGBA')
     black = Image.new('RGBA', image.size, (0, 0, 0, 255))
@@ -130,27 +171,45 @@ def _to_rgb(image: Image.Image) -> Image.Image:
   return image.convert('RGB')
 
 
-def _stretch(values: np.ndarray) -> Image.Image:
+def _white_is_zero(image: Image.Image) -> bool:
+  """Whether high values are dark. Pillow sees to it in 8 bits, not in 16."""
+  tags = getattr(image, 'tag_v2', {})
+  return (image.mode.startswith('I;16')
+          and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0)
+
+
+def _stretch(values: np.ndarray, inverted: bool) -> Image.Image:
   """Grey values of any range to 8 bits; 12 bits stored in 16 stay visible."""
   if not np.isfinite(values).all():
     raise ValueError('it has pixels that are not finite')
   low, high = values.min(), values.max()
-  scaled = (values - low) * (255 / max(high - low, 1e-12))
-  return Image.fromarray(np.rint(scaled).astype(np.uint8))
+  if values.dtype.kind == 'u':
+    levels = np.arange(int(high) - int(low) + 1) * (
+        255 / max(int(high) - int(low), 1))
+    levels = np.rint(255 * (high > low) - levels if inverted else levels)
+    return Image.fromarray(levels.astype(np.uint8)[values - low])
+  scaled = values.astype(np.float64)
+  scaled -= low
+  scaled *= 255 / max(float(high) - float(low), 1e-12)
+  return Image.fromarray(np.rint(scaled, out=scaled).astype(np.uint8))
 
 
 @functools.lru_cache(maxsize=OPEN_ARCHIVES)
 def _archive(full: pathlib.Path, key: str) -> np.ndarray:
-  return _decoded(full, lambda: _read_archive(full, key))
+  return files.decoded(str(full), 'an image', lambda: _read_archive(full, key))
 
 
 def _read_archive(full: pathlib.Path, key: str) -> np.ndarray:
-  archive = np.load(full, allow_pickle=False)
-  if not isinstance(archive, np.lib.npyio.NpzFile):
-    raise ValueError('it is a single array; expected an .npz archive')
-  with archive:
-    if key not in archive.files:
-      raise ValueError(f'no array {key!r}; it has {", ".join(archive.files)}')
+  with zipfile.ZipFile(full) as archive:
+    sizes = {info.filename.removesuffix('.npy'): info.file_size
+             for info in archive.infolist()}
+  if key not in sizes:
+    raise ValueError(f'no array {key!r}; it has {", ".join(sizes)}')
+  if sizes[key] > MAX_ARRAY_BYTES:
+    raise ValueError(
+        f'{key!r} has {sizes[key]} bytes unpacked, more than '
+        f'{MAX_ARRAY_BYTES}; write its images to files')
+  with np.load(full, allow_pickle=False) as archive:
     images = archive[key]
   shape = images.shape
   if images.dtype != np.uint8 or not (

@@ -123,7 +123,8 @@ def init_cache(c: Config, prefilled: Cache, group: int, room: int) -> Cache:
       length=jnp.zeros((), jnp.int32))
 
 
-def forward(params, c: Config, x, positions, mask, cache: Cache | None = None):
+def forward(params, c: Config, x, positions, mask, cache: Cache | None = None,
+            segments=None):
   """Runs the layers over tokens, after whatever the cache holds.
 
   Args:
@@ -133,6 +134,8 @@ def forward(params, c: Config, x, positions, mask, cache: Cache | None = None):
     positions: int32 [P, G, T, 3].
     mask: bool [P, G, T], False on pads, which nothing sees.
     cache: None, the prompt's, or one with room from `init_cache`.
+    segments: None, or int32 [P, G, T] without a cache: tokens of one segment
+      see each other alone.
 
   Returns:
     hidden [P, G, T, D] after the final norm, and the cache: the prompt's own
@@ -147,6 +150,8 @@ def forward(params, c: Config, x, positions, mask, cache: Cache | None = None):
     own = attention.causal(filled, cache.length, x.shape[2])
   else:
     own = attention.causal(mask)
+    if segments is not None:
+      own &= segments[..., :, None] == segments[..., None, :]
 
   def layer(carry, scanned):
     x, stack = carry
@@ -165,14 +170,14 @@ def forward(params, c: Config, x, positions, mask, cache: Cache | None = None):
                     for s, new in zip(stack, (key, value)))
       held = [jax.lax.dynamic_index_in_dim(s, index, keepdims=False)
               for s in stack]
-      segments = [attention.Segment(*held, own)]
+      seen = [attention.Segment(*held, own)]
     else:
-      segments = [attention.Segment(key, value, own)]
+      seen = [attention.Segment(key, value, own)]
     if prompt is not None:
-      segments.insert(0, attention.Segment(
+      seen.insert(0, attention.Segment(
           prompt[0][:, None], prompt[1][:, None],
           cache.prompt_mask[:, None, None, :]))
-    y = attention.attend(query, segments)
+    y = attention.attend(query, seen)
     x = x + linear(y, w['out'], inputs=2)
     y = rms_norm(x, w['mlp_norm'], c.eps)
     y = jax.nn.silu(linear(y, w['gate'])) * linear(y, w['up'])

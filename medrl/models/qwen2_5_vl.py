@@ -91,7 +91,7 @@ def from_hf(raw: Mapping[str, Any]) -> Config:
           vision['intermediate_size'], vision['out_hidden_size'],
           tuple(vision['fullatt_block_indexes']), vision['patch_size'],
           vision['temporal_patch_size'], vision['spatial_merge_size'],
-          vision['window_size']))
+          vision['window_size'], vision['tokens_per_second']))
 
 
 def layout(config: Config, min_pixels: int = 3136,
@@ -103,7 +103,7 @@ def layout(config: Config, min_pixels: int = 3136,
       {'image_pad': '<|image_pad|>', 'video_pad': '<|video_pad|>',
        'vision_start': '<|vision_start|>', 'vision_end': '<|vision_end|>',
        'im_start': '<|im_start|>', 'im_end': '<|im_end|>',
-       'pad': '<|endoftext|>'})
+       'pad': '<|endoftext|>'}, v.tokens_per_second)
 
 
 def specs(config: Config):
@@ -134,7 +134,7 @@ def encode(params, config: Config, media):
 
 
 def forward(params, config: Config, ids, positions, mask, soft=None,
-            cache=None):
+            cache=None, segments=None):
   """Token ids to hidden states.
 
   Args:
@@ -146,6 +146,7 @@ def forward(params, config: Config, ids, positions, mask, soft=None,
     soft: what `encode` gave, put in place of placeholder ids (G = 1 only). The
       places are explicit, so an id the policy writes is never taken for one.
     cache: None or a `decoder.Cache`.
+    segments: see `decoder.forward`.
 
   Returns:
     hidden [P, G, T, D], cache, aux (empty).
@@ -155,7 +156,7 @@ def forward(params, config: Config, ids, positions, mask, soft=None,
     rows = jnp.arange(ids.shape[0])[:, None]
     x = x.at[rows, 0, slot].set(tokens.astype(x.dtype), mode='drop')
   hidden, cache = decoder.forward(params['decoder'], config.text, x, positions,
-                                  mask, cache)
+                                  mask, cache, segments)
   return hidden, cache, {}
 
 

@@ -38,6 +38,7 @@ class Config:
   temporal: int = 2
   merge: int = 2
   window: int = 112
+  tokens_per_second: float = 2.
   remat: str = 'none'
 
   @property
@@ -92,11 +93,22 @@ def specs(c: Config):
 
 
 def normalise(c: Config, values):
-  """Raw patch values 0..255 [..., patch_values] to the checkpoint's scale."""
-  repeat = c.patch_values // 3
-  mean = jnp.repeat(jnp.array(MEAN), repeat, total_repeat_length=repeat * 3)
-  std = jnp.repeat(jnp.array(STD), repeat, total_repeat_length=repeat * 3)
+  """Raw patch values 0..255 [..., patch_values] to the checkpoint's scale.
+
+  Channels are innermost, as `types.Patches` has them.
+  """
+  pixels = c.patch_values // 3
+  mean, std = jnp.tile(jnp.array(MEAN), pixels), jnp.tile(jnp.array(STD), pixels)
   return (values.astype(jnp.float32) / 255 - mean) / std
+
+
+def patch_weight(c: Config, weight):
+  """The patch embedding [patch_values, D] in the order of `types.Patches`.
+
+  The checkpoint's is channel, frame, row, column.
+  """
+  split = weight.reshape(3, c.temporal, c.patch, c.patch, -1)
+  return split.transpose(1, 2, 3, 0, 4).reshape(weight.shape)
 
 
 def encode(params, c: Config, patches: types.Patches, dtype):
@@ -115,7 +127,7 @@ def encode(params, c: Config, patches: types.Patches, dtype):
   p, n = patches.window.shape
   cos, sin = rope.planar(patches.coords, c.hidden // c.heads)
   x = decoder.linear(normalise(c, patches.values).astype(dtype),
-                     params['patch'])
+                     patch_weight(c, params['patch']))
   # Both masks, in the shape [prompts, rows, queries, keys] that `attend` takes.
   window = patches.window.reshape(p, n // c.row, c.row)
   windowed = (window[..., :, None] == window[..., None, :]) & (

@@ -4,6 +4,7 @@ A segment is markup, written by the project and parsed for special tokens, or
 text of a record, which never is. It knows neither ids nor pixels.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import string
 
@@ -11,7 +12,8 @@ from medrl import lookup
 from medrl import types
 
 FIELDS = ('question', 'options')
-IMAGE = '<|vision_start|><|image_pad|><|vision_end|>'
+MEDIA = {kind: f'<|vision_start|><|{kind}_pad|><|vision_end|>'
+         for kind in ('image', 'video')}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +50,7 @@ def options_text(record: types.Record) -> str:
                    for letter, text in record.options.items())
 
 
-def segments(record: types.Record, image_count: int,
+def segments(record: types.Record, media: Sequence[str],
              prompt: Prompt) -> list[tuple[str, bool]]:
   """The rendered prompt, up to where the assistant begins to write.
 
@@ -57,7 +59,8 @@ def segments(record: types.Record, image_count: int,
 
   Args:
     record: its question and options are shown.
-    image_count: images, which come first in the user turn.
+    media: 'image' or 'video' for each picture or clip; they come first in the
+      user turn.
     prompt: system turn and user format.
 
   Returns:
@@ -68,8 +71,8 @@ def segments(record: types.Record, image_count: int,
   before = ''
   if prompt.system:
     before = f'<|im_start|>system\n{prompt.system}<|im_end|>\n'
-  if image_count:
-    before += '<|im_start|>user\n' + IMAGE * image_count
+  if media:
+    before += '<|im_start|>user\n' + ''.join(MEDIA[kind] for kind in media)
   else:
     before, body = before + '<|im_start|>', 'user\n' + body
   return [(before, True), (body, False),

@@ -7,6 +7,7 @@ and never touches the network.
 
 from collections.abc import Iterable, Sequence
 import dataclasses
+import functools
 import json
 import pathlib
 
@@ -65,8 +66,7 @@ class Tokenizer:
         for text that comes from a record.
     """
     text.encode()  # a lone surrogate is named here, not deep in the tokenizer
-    backend = self.full if specials else self.plain
-    return backend.encode(text, add_special_tokens=False).ids
+    return list(_ids(self.full if specials else self.plain, text))
 
   def decode(self, ids: Sequence[int]) -> str:
     """The text of `ids` without special tokens; bad UTF-8 gives U+FFFD.
@@ -106,6 +106,12 @@ class Tokenizer:
     if all(c in BYTES for c in token):
       return bytes(BYTES[c] for c in token)
     return token.encode()  # an added token is stored as it reads
+
+
+# Templates and their questions come again with every record.
+@functools.lru_cache(maxsize=4096)
+def _ids(backend: tokenizers.Tokenizer, text: str) -> tuple[int, ...]:
+  return tuple(backend.encode(text, add_special_tokens=False).ids)
 
 
 def _owners(data: bytes) -> tuple[str, list[int]]:

@@ -217,7 +217,7 @@ def _turn(role: str, text: str, conversational: bool) -> Any:
 def _columns(record: types.Record) -> dict[str, Any]:
   known = {'id': record.id, 'question': record.question,
            'options': dict(record.options), 'answer': record.answer,
-           'images': [media.path for media in record.images],
+           'images': [media.path for media in record.media],
            'answer_type': record.answer_type, 'task': record.task,
            'source': record.source, 'solution': _gold(record),
            'ground_truth': _gold(record)}

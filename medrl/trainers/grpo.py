@@ -22,7 +22,7 @@ from medrl import metrics
 from medrl import params as params_lib
 from medrl import sharding
 from medrl import types
-from medrl.data import pipeline as pipeline_lib
+from medrl.data import batching
 from medrl.evals import run as evals
 from medrl.rewards import credit
 from medrl.trainers import programs as programs_lib
@@ -74,7 +74,7 @@ def fit(run: build.Run, folder, params) -> bool:
   rl = config.rl
   session = session_lib.open_session(run, folder, rl.optim,
                                      rl.steps * rl.epochs * rl.minibatches)
-  batches = session_lib.pipeline(run, config.rollout.prompts, 0)
+  batches = session_lib.pipeline(run, config.rollout.prompts)
   restored = session_lib.restore(session, batches)
   needs = build.reward_needs(config)
   if restored:
@@ -114,7 +114,7 @@ def fit(run: build.Run, folder, params) -> bool:
       fetched = run.crossing.fetches
       batch, examples = next(batches)
       values = session_lib.data_metrics(batches, batch)
-      bucket = pipeline_lib.bucket_of(batch)
+      bucket = batching.bucket_of(batch)
       up = run.crossing.up(batch)
       clock.append(time.monotonic())
 

@@ -15,7 +15,7 @@ from medrl import build
 from medrl import lookup
 from medrl import sharding
 from medrl import types
-from medrl.data import pipeline as pipeline_lib
+from medrl.data import batching
 from medrl.evals import run as evals
 from medrl.processors import template
 from medrl.rewards import cache
@@ -44,7 +44,7 @@ def judges(run: build.Run, weights, abstract) -> dict[str, judge_lib.Judge]:
   rows, bucket = run.config.rollout.prompts, (size.prompt, 0)
   settings = build.settings(run, rows)
   encode = functools.partial(
-      lookup.resolve(run.config.processor.module).encode, images=[],
+      lookup.resolve(run.config.processor.module).encode, media=[],
       tokenizer=run.tokenizer, layout=run.layout,
       prompt=template.Prompt(run.config.processor.system, '{question}'))
   options = dataclasses.replace(build.sampling_options(run, 1, 0.0),
@@ -73,8 +73,8 @@ def judges(run: build.Run, weights, abstract) -> dict[str, judge_lib.Judge]:
       chosen = fits[start:start + rows]
       # The last batch is filled up with its first prompt.
       filled = chosen + chosen[:1] * (rows - len(chosen))
-      batch = pipeline_lib.stack([examples[i] for i in filled], bucket,
-                                 settings)
+      batch = batching.stack([examples[i] for i in filled], bucket,
+                             settings)
       found = evals.completions(run, *run.crossing.fetch(
           program(weights, run.crossing.up(batch), numbers)))
       for i, (completion,) in zip(chosen, found):

@@ -7,6 +7,7 @@ import collections
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ import tqdm
 
 from medrl import build
 from medrl import checkpoint
+from medrl import feed
 from medrl import metrics
 from medrl import params as params_lib
 from medrl import sharding
@@ -49,7 +51,7 @@ class Session:
   weigh: Any                    # jitted: parameters -> sampling weights
   weights: Any                  # abstract sampling weights
   evaluators: Any               # suite -> bucket -> program
-  eval_records: list[types.Record]
+  held_out: Any                 # sources to evaluate on
   constants: Any                # (evaluation key, step zero) on device
 
 
@@ -66,7 +68,7 @@ def open_session(run: build.Run, folder, optim, updates: int) -> Session:
   """
   config = run.config
   # Before anything is compiled, so that what is wrong with them shows at once.
-  eval_records = build.evaluation_records(config)
+  held_out = feed.evaluation(config)
   logging.info('%s: %s', folder, build.describe(run))
   trained, _ = state_lib.split(run.specs, config.model.freeze)
   tx = state_lib.optimizer(optim, updates, trained)
@@ -84,7 +86,7 @@ def open_session(run: build.Run, folder, optim, updates: int) -> Session:
       out_shardings=sharding.replicated(run.mesh))()
   return Session(run, pathlib.Path(folder), manager, tx,
                  state_lib.schedule(optim, updates), laid, weigh, weights,
-                 evals.evaluators(run, weights), eval_records, constants)
+                 evals.evaluators(run, weights), held_out, constants)
 
 
 def policy(session: Session, state: state_lib.TrainState):
@@ -124,14 +126,7 @@ def restore(session: Session, batches):
     frozen = checkpoint.restore_frozen(session.folder / 'checkpoints',
                                        wanted.frozen, data['frozen'])
     state = state.replace(frozen=frozen)
-  places = data['batches']
-  if len(places) != jax.process_count():
-    raise ValueError(
-        f'step {step} in {session.folder} was saved by {len(places)} '
-        f'processes, which shared the records; this run has '
-        f'{jax.process_count()}. Start it with as many, or a new run with '
-        f'config.checkpoint.start={session.run.workdir}')
-  batches.restore(places[jax.process_index()])
+  batches.restore(data['batches'])
   logging.info('going on from step %d in %s', step, session.folder)
   return state, data
 
@@ -164,7 +159,7 @@ def save(session: Session, step: int, state: state_lib.TrainState, batches,
     data: json-able, handed back by `restore`.
     scores: metrics that may name this step the best, or {}.
   """
-  # Each process has its own place in its own share of the records.
+  # All are at one place; each has counts of its own.
   data = {**data, 'batches': sharding.gather_json([batches.state()])}
   checkpoint.save(session.manager, step, state.replace(frozen={}), data, scores)
 
@@ -177,11 +172,23 @@ def frozen_digest(session: Session, state: state_lib.TrainState) -> str:
   return checkpoint.save_frozen(session.folder / 'checkpoints', state.frozen)
 
 
-def pipeline(run: build.Run, prompts: int, target_length: int):
-  """The endless, resumable stream of training batches."""
-  settings = build.settings(run, prompts, target_length=target_length)
-  return pipeline_lib.Pipeline(build.training_records(run.config),
-                               build.encoder(run), settings)
+def pipeline(run: build.Run, prompts: int, target_length: int = 0,
+             room=(0, 0), collate=None):
+  """The endless, resumable stream of training batches.
+
+  Args:
+    run: the run.
+    prompts: a step, over all processes.
+    target_length: of demonstrations; 0 where none is needed.
+    room: of a row that examples are packed into.
+    collate: (examples, settings) -> batch, by default a `types.Batch`.
+  """
+  settings = build.settings(run, prompts, target_length=target_length,
+                            room=tuple(room))
+  if collate is not None:
+    collate = functools.partial(collate, settings=settings)
+  return pipeline_lib.Pipeline(feed.training(run.config), build.encoder(run),
+                               settings, collate=collate, agree=build.agree)
 
 
 def scorer(run: build.Run) -> update.Scorer:
@@ -195,7 +202,7 @@ def evaluate(session: Session, params) -> dict[str, float]:
   started = time.monotonic()
   key, zero = session.constants
   answered = evals.answer_all(session.run, session.evaluators, params,
-                              session.eval_records, key, zero)
+                              session.held_out, key, zero)
   flat, _ = evals.measure(session.run, answered)
   return flat | {'time/evaluate': time.monotonic() - started}
 
@@ -210,8 +217,9 @@ def data_metrics(batches, batch: types.Batch) -> dict[str, Any]:
     empty = patches.window == 0
     means['data/padding_patches'] = metrics.Mean(empty.sum(), empty.size)
     shared['data/bucket_patches'] = empty.shape[1]
+  shared['data/seen'] = batches.seen
   counts = collections.Counter()
-  for part in sharding.gather_json([{'data/seen': batches.seen} | {
+  for part in sharding.gather_json([{
       f'data/bad/{reason}': n for reason, n in batches.counts.items()}]):
     counts.update(part)
   return host_means(means) | shared | dict(counts)

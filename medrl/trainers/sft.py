@@ -14,7 +14,9 @@ import jax.numpy as jnp
 
 from medrl import build
 from medrl import sharding
-from medrl.data import pipeline as pipeline_lib
+from medrl import types
+from medrl.data import batching
+from medrl.data import packing
 from medrl.trainers import session as session_lib
 from medrl.trainers import state as state_lib
 from medrl.trainers import update
@@ -49,7 +51,11 @@ def fit(run: build.Run, folder, initial):
   update.check_plan('sft', config.prompts, 1, config.microbatches)
   folder = pathlib.Path(folder)
   session = session_lib.open_session(run, folder, config.optim, config.steps)
-  batches = session_lib.pipeline(run, config.prompts, config.length)
+  batches = session_lib.pipeline(
+      run, config.prompts, config.length,
+      (config.pack.tokens, config.pack.patches),
+      functools.partial(_pack, row_counts(config)) if config.pack.tokens
+      else _stack)
   restored = session_lib.restore(session, batches)
   if restored:
     state, data = restored
@@ -71,12 +77,11 @@ def fit(run: build.Run, folder, initial):
             and _plateau(config, data, step))
     while step < config.steps and not done:
       started = time.monotonic()
-      batch, examples = next(batches)
-      values = session_lib.data_metrics(batches, batch)
+      batch, _ = next(batches)
+      values = session_lib.data_metrics(batches, batch[0])
       values['time/data'] = time.monotonic() - started
-      target = pipeline_lib.stack_targets(examples, config.length, run.pad)
-      up = run.crossing.up((batch, *target))
-      state, out = programs[pipeline_lib.bucket_of(batch)](state, up)
+      up = run.crossing.up(batch)
+      state, out = programs[shape_of(batch)](state, up)
       step += 1
       out = run.crossing.fetch(out)
       values |= out | {'time/step': time.monotonic() - started}
@@ -120,16 +125,53 @@ def _plateau(config, data, step: int) -> bool:
       step - at >= max(config.patience * step, config.patience_steps))
 
 
+def row_counts(config) -> tuple[int, ...]:
+  """Rows that a packed batch of all processes may have, growing.
+
+  The last is a row for each prompt, which always holds them.
+
+  Raises:
+    ValueError: a declared number does not fit between.
+  """
+  counts = (*config.pack.rows, config.prompts)
+  if list(counts) != sorted(set(counts)) or counts[0] < 1:
+    raise ValueError(f'sft.pack.rows {tuple(config.pack.rows)}; expected '
+                     f'growing numbers below sft.prompts {config.prompts}')
+  for count in counts:
+    update.check_plan('sft', count, 1, config.microbatches)
+  return counts
+
+
+def _stack(examples, settings):
+  """(Batch, tokens [P, T], mask [P, T]) of examples in rows of their own."""
+  batch = batching.stack_smallest(examples, settings, build.agree)
+  return batch, *batching.stack_targets(examples, settings.target_length,
+                                        settings.pad_id)
+
+
+def _pack(counts, examples, settings):
+  """(Batch, segments [R, S], target [R, S]) of examples that share rows."""
+  own = [count // settings.process_count for count in counts]
+  return tuple(packing.pack(examples, own, settings, build.agree))
+
+
+def shape_of(batch) -> tuple[int, ...]:
+  """(rows of this process, S, N), what a program is compiled for."""
+  return len(batch[0].ids), *batching.bucket_of(batch[0])
+
+
 def _compile(session, state):
-  """One update program per bucket."""
+  """One update program per bucket, or per number of packed rows."""
   run = session.run
   config = run.config.sft
   scorer = session_lib.scorer(run)
 
   def loss(trained, frozen, part):
-    batch, tokens, mask = part
-    rollout = update.given(batch, tokens, mask)
     params = state_lib.merge(trained, frozen)
+    if config.pack.tokens:
+      logps, entropy = update.packed_logps(scorer, params, types.Packed(*part))
+      return update.sft_loss(logps, entropy, part[2])
+    rollout = update.given(*part)
     logps, entropy = update.policy_logps(scorer, params, rollout)
     return update.sft_loss(logps, entropy, rollout.action_mask)
 
@@ -139,12 +181,19 @@ def _compile(session, state):
 
   program = jax.jit(step, donate_argnums=0, out_shardings=(
       session.laid, sharding.replicated(run.mesh)))
-  rows = sharding.batch(run.mesh)
-  tokens = jax.ShapeDtypeStruct((config.prompts, config.length), jnp.int32,
-                                sharding=rows)
-  mask = jax.ShapeDtypeStruct(tokens.shape, bool, sharding=rows)
+  laid = sharding.batch(run.mesh)
+  def arrays(rows, length):
+    shape = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=laid)
+    return shape, jax.ShapeDtypeStruct(shape.shape, bool, sharding=laid)
+  if config.pack.tokens:
+    room = (config.pack.tokens, config.pack.patches)
+    shapes = [(rows, room, config.pack.tokens) for rows in row_counts(config)]
+  else:
+    shapes = [(config.prompts, tuple(bucket), config.length)
+              for bucket in run.config.data.buckets]
   return {
-      bucket: build.compile_ahead(
-          f'supervised update {bucket}', program, state_lib.abstract(state),
-          (build.abstract_batch(run, config.prompts, bucket), tokens, mask))
-      for bucket in map(tuple, run.config.data.buckets)}
+      (rows // jax.process_count(), *bucket): build.compile_ahead(
+          f'supervised update {rows} x {bucket}', program,
+          state_lib.abstract(state),
+          (build.abstract_batch(run, rows, bucket), *arrays(rows, length)))
+      for rows, bucket, length in shapes}

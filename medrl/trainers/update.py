@@ -80,16 +80,38 @@ def policy_logps(scorer: Scorer, params, rollout: types.Rollout):
   before = jnp.pad(before, ((0, 0), (0, 0), (1, 0)), constant_values=-1)
   states = jnp.concatenate([first, written], axis=2)
   states = jnp.take_along_axis(states, before[..., None] + 1, axis=2)
+  return _logps(scorer, params, states, rollout.tokens, rollout.action_mask)
+
+
+def packed_logps(scorer: Scorer, params, packed: types.Packed):
+  """Log-prob and entropy [R, S] of the learned tokens of packed rows.
+
+  A demonstration stands behind its prompt, so what predicts its first token is
+  the prompt's last, of the same segment.
+  """
+  family, config = scorer.family, scorer.config
+  params = params_lib.cast(params, scorer.dtype)
+  prompt = packed.prompt
+  soft = family.encode(params, config, prompt.media)
+  hidden, _, _ = family.forward(
+      params, config, prompt.ids[:, None], prompt.positions[:, None],
+      prompt.mask[:, None], soft=soft, segments=packed.segments[:, None])
+  before = jnp.roll(hidden[:, 0], 1, axis=1)
+  return _logps(scorer, params, before, prompt.ids, packed.target)
+
+
+def _logps(scorer: Scorer, params, states, tokens, mask):
+  """Log-prob and entropy of tokens given the states before them, 0 where the
+  mask is False."""
   banned = None
   if scorer.banned:
-    banned = jnp.zeros(config.text.vocab, bool).at[
+    banned = jnp.zeros(scorer.config.text.vocab, bool).at[
         jnp.array(scorer.banned)].set(True)
   # A place that holds no token has a pad there, which may be banned.
-  targets = jnp.where(rollout.action_mask, rollout.tokens, 0)
-  logps, entropy = scorer.logps(states, family.head(params, config), targets,
-                                chunk=scorer.chunk, banned=banned)
-  return (jnp.where(rollout.action_mask, logps, 0.),
-          jnp.where(rollout.action_mask, entropy, 0.))
+  logps, entropy = scorer.logps(
+      states, scorer.family.head(params, scorer.config),
+      jnp.where(mask, tokens, 0), chunk=scorer.chunk, banned=banned)
+  return jnp.where(mask, logps, 0.), jnp.where(mask, entropy, 0.)
 
 
 def given(batch: types.Batch, tokens, mask) -> types.Rollout:

@@ -7,6 +7,8 @@ from PIL import Image
 
 from medrl import lookup
 from medrl import types
+from medrl.data import batching
+from medrl.data import mixture
 from medrl.data import phantom
 from medrl.data import pipeline
 from medrl.processors import qwen_vl
@@ -14,9 +16,9 @@ from medrl.processors import template
 from medrl.processors import text as text_lib
 
 
-def real_encode(record, *, root, tokenizer, layout):
+def real_encode(record, root, *, tokenizer, layout):
   images = [lookup.resolve(m.loader)(m.path, root, **m.options)
-            for m in record.images]
+            for m in record.media]
   return qwen_vl.encode(record, images, tokenizer, layout,
                         template.Prompt(system=''))
 
@@ -28,7 +30,7 @@ def test_phantoms_and_damaged_files_with_the_real_processor(tmp_path):
   (tmp_path / 'cut.png').write_bytes(whole[:len(whole) // 2])
   source = list(phantom.records('', 'train', count=9)) + [
       types.Record(id=name, question='Report?', answer='', answer_type='text',
-                   images=(types.Media(name),), demonstration='none')
+                   media=(types.Media(name),), demonstration='none')
       for name in ('good.png', 'cut.png', 'none.png')]
   specials = {role: f'<|{role}|>' for role in (
       'image_pad', 'video_pad', 'vision_start', 'vision_end', 'im_start',
@@ -38,17 +40,19 @@ def test_phantoms_and_damaged_files_with_the_real_processor(tmp_path):
   text_lib.build(corpus, tuple(specials.values()), 512, tmp_path / 'tokenizer')
   layout = types.Layout(14, 2, 2, 112, 784, 12544, specials)
   call = functools.partial(
-      real_encode, root=str(tmp_path), layout=layout,
+      real_encode, layout=layout,
       tokenizer=text_lib.load(tmp_path / 'tokenizer'))
-  settings = pipeline.Settings(
+  settings = batching.Settings(
       prompts=10, buckets=((160, 128),), pad_id=0, merge_units=4, workers=2,
       shuffle=False, repeat=False, on_bad='skip', target_length=96)
-  stream = pipeline.Pipeline(source, call, settings)
+  stream = pipeline.Pipeline([mixture.Source(source, str(tmp_path))], call,
+                             settings)
   (batch, examples), = list(stream)
   stream.close()
   assert [e.record.id for e in examples] == [r.id for r in source[:10]]
-  assert stream.counts == {'ValueError': 1, 'FileNotFoundError': 1}
-  pad = call(source[0]).ids[call(source[0]).media['image'].slot[0]]
+  assert stream.counts == {'Undecodable': 1, 'FileNotFoundError': 1}
+  first = call(source[0], str(tmp_path))
+  pad = first.ids[first.media['image'].slot[0]]
   image = batch.media['image']
   for row in range(10):
     slots = image.slot[row][image.slot[row] < 160]

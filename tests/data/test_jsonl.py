@@ -22,7 +22,7 @@ def test_fields(tmp_path):
   record, = jsonl.read(tmp_path, 'q.jsonl')
   assert (record.subject, record.task, record.answer) == ('s', 't', 'B')
   assert record.meta == {'modality': 'CT', 'age': 3}
-  assert record.images[0].path == 'a.png'
+  assert record.media[0].path == 'a.png'
   assert record.source == 'q.jsonl:1'
 
 
@@ -130,4 +130,4 @@ def test_tasks_and_limit_move_no_record(tmp_path):
 def test_real_file():
   found = jsonl.read(DATA, 'derived_vqa/vqa.jsonl')
   assert len(found) == 2774
-  assert all((DATA / m.path).is_file() for r in found[::50] for m in r.images)
+  assert all((DATA / m.path).is_file() for r in found[::50] for m in r.media)

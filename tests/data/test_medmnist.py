@@ -38,7 +38,7 @@ def test_labels_survive_the_order_of_options(root):
 
 
 def test_media_are_those_images(root):
-  media = read(root, size=8)[5].images[0]
+  media = read(root, size=8)[5].media[0]
   image = lookup.resolve(media.loader)(media.path, str(root), **media.options)
   assert image.shape == (8, 8, 3) and (image == 5).all()
 

@@ -19,7 +19,7 @@ def read(count, split='train', **options):
 
 def images(record):
   return [lookup.resolve(m.loader)(m.path, '', **m.options)
-          for m in record.images]
+          for m in record.media]
 
 
 def reward(record, text):
@@ -75,7 +75,7 @@ def test_images_follow_from_the_path_and_the_difficulty():
   assert a.shape == (112, 112, 3) and a.dtype == np.uint8
   assert b[:20].std() > a[:20].std()
   pair, = read(1, tasks=('change',))
-  assert [m.path[-1] for m in pair.images] == ['0', '1']
+  assert [m.path[-1] for m in pair.media] == ['0', '1']
   with pytest.raises(ValueError, match='names no phantom image'):
     phantom.render('phantom/0/../0', '')
 

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from medrl import types
+from medrl.data import mixture
 from medrl.data import workers
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -15,7 +16,7 @@ RECORDS = [types.Record(id=str(i), question='?', answer='yes',
                         answer_type='yesno') for i in range(6)]
 
 
-def report(record):
+def report(record, root):
   """What jax is to the process that encodes."""
   import jax
   from jax._src import xla_bridge
@@ -24,14 +25,20 @@ def report(record):
                        f'{xla_bridge.backends_are_initialized()}')
 
 
-def fail(record):
+def fail(record, root):
   raise RuntimeError(f'cannot encode {record.id}')
 
 
-def stream(encode, count, **options):
-  options = {'shuffle_seed': -1, 'repeat': False, 'part': slice(None)} | options
-  dataset = workers.examples(RECORDS, encode, **options)
-  return iter(workers.read(dataset, count, 2))
+def stream(encode, count, repeat=False):
+  sources = (mixture.Source(RECORDS, 'root'),)
+  draw = workers.Draw(
+      sources, mixture.order(sources, 0, shuffle=False, repeat=repeat),
+      workers.Share(2), encode, accept=kept)
+  return iter(workers.read(workers.examples(draw), count, 2))
+
+
+def kept(example):
+  return example
 
 
 def test_workers_hold_no_accelerator(monkeypatch):
@@ -51,6 +58,35 @@ def test_an_error_is_an_example(count):
   assert [e.record.id for e in found] == [r.id for r in RECORDS]
   assert not any(e.valid for e in found)
   assert found[4].reason == 'RuntimeError: cannot encode 4'
+
+
+@pytest.mark.parametrize('rows, count, start', [
+    (4, 1, 0), (2, 2, 0), (1, 4, 8), (3, 2, 5)])
+def test_shares_make_up_the_stream(rows, count, start):
+  shares = [workers.Share(rows, i, count, start) for i in range(count)]
+  for total in range(start, start + 20):
+    drawn = [s.place(n) for s in shares for n in range(s.draws(total))]
+    assert sorted(drawn) == list(range(start, total))
+  # Process by process, a batch's rows are in the order of the stream.
+  batch = [s.place(n) for s in shares for n in range(rows)]
+  assert batch == list(range(start, start + rows * count))
+
+
+def test_spares_stand_in_for_bad_records():
+  sources = (mixture.Source(RECORDS), mixture.Source(RECORDS[:2], name='two'))
+  def encode(record, root):
+    if int(record.id) % 2:
+      raise OSError('gone')
+    return types.Example(record)
+  draw = workers.Draw(
+      sources, mixture.order(sources, 0, shuffle=True, repeat=True),
+      workers.Share(1), encode, kept, attempts=20)
+  found = [draw(i) for i in range(40)]
+  assert all(e.valid for e in found)
+  assert {e.record.id for e in found} == {'0', '2', '4'}
+  skipped = [pair for e in found for pair in e.skipped]
+  assert {r for r, _ in skipped} == {'1', '3', '5'}
+  assert {why for _, why in skipped} == {'OSError: gone'}
 
 
 SCRIPT = '''

@@ -19,6 +19,7 @@ import pytest
 from experiments import phantom
 from experiments import ultrasound
 from medrl import build
+from medrl import feed
 from medrl import lookup
 from medrl import params as params_lib
 from medrl import sharding
@@ -54,14 +55,14 @@ def test_phantom(tmp_path, capsys):
   assert 'remat: none' in out and '12 records, 12 of them looked at' in out
   assert 'bucket (64, 64): 6 records' in out
   assert 'bucket (80, 128): 6 records' in out
-  record = build.training_records(config)[0]
+  record = feed.records(config, 'train')[0]
   assert record.task == 'change' and record.question in out
   assert out.count('<|image_pad|>') == 2
   assert f'{record.demonstration}\nthe answer is {record.answer}; ' in out
   assert re.search(r"reward 1\.1, of which \{'answer': 1\.0, 'format': 1\.0\}",
                    out)
   first, second = saved(tmp_path)
-  for found, media in zip((first, second), record.images):
+  for found, media in zip((first, second), record.media):
     wanted = lookup.resolve(media.loader)(media.path, '', **media.options)
     np.testing.assert_array_equal(found, wanted)
   assert "{'sample': 1, 'old log-probs': 1, 'reference': 1, 'update': 3}" in out
@@ -90,10 +91,10 @@ def test_real_pictures(tmp_path, capsys):
   config.data.options.limit = 12
   out = shown(config, tmp_path, capsys)
   assert 'bucket (72, 64): 12 records' in out
-  record = build.training_records(config)[0]
+  record = feed.records(config, 'train')[0]
   assert record.question in out and 'A. normal' in out
   np.testing.assert_array_equal(
-      saved(tmp_path)[0], image_lib.load(record.images[0].path, str(DATA)))
+      saved(tmp_path)[0], image_lib.load(record.media[0].path, str(DATA)))
   folder = (tmp_path / 'dry_run').stat()
   assert stat.S_IMODE(folder.st_mode) == 0o700
 

@@ -18,7 +18,7 @@ matplotlib.use('agg')
 def record(name, images=(), kind='yesno', answer='yes'):
   return types.Record(id=name, question='What costs $5 and $6?', answer=answer,
                       answer_type=kind,
-                      images=tuple(types.Media(i) for i in images))
+                      media=tuple(types.Media(i) for i in images))
 
 
 def row(one, text):

@@ -15,6 +15,7 @@ from experiments import chest
 from experiments import ultrasound
 from medrl import build
 from medrl import checkpoint
+from medrl import feed
 from medrl import types
 from medrl.evals import run as evals
 from tests.evals import small_run
@@ -30,7 +31,8 @@ def workdir():
 def seen(monkeypatch, config, workdir):
   """What `evaluate` would have answered with: parameters and records."""
   caught = []
-  def answer_with(run, params, records):
+  def answer_with(run, params, sources):
+    records = feed.flat(sources)
     caught.extend((jax.device_get(params), records))
     return {'heldout_greedy': ([evals.row(r, types.Completion(''))
                                 for r in records], {})}
@@ -62,7 +64,7 @@ def test_split(asked, scored):
   for part, split in asked.items():
     config[part].split = split
   found = [r.id for r in evals.scored_records(config, 'nowhere')]
-  assert found == [r.id for r in build.records(config, scored, count=6)]
+  assert found == [r.id for r in feed.records(config, scored, count=6)]
 
 
 def test_files(workdir):
@@ -100,7 +102,7 @@ def test_cluster_is_the_patient_or_else_the_image():
   image = (types.Media('a.png'),)
   assert cluster(id='1', subject='p') == cluster(id='2', subject='p')
   assert cluster(id='1', subject='p') != cluster(id='1', subject='q')
-  assert cluster(id='1', images=image) == cluster(id='2', images=image)
+  assert cluster(id='1', media=image) == cluster(id='2', media=image)
   assert cluster(id='1') != cluster(id='2')
 
 

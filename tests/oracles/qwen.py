@@ -17,6 +17,7 @@ from tests.oracles import toy
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
 STD = np.array([0.26862954, 0.26130258, 0.27577711])
+TICKS = 4   # positions a second in `torch_model`
 
 
 def torch_model(seed: int, tied: bool):
@@ -32,7 +33,7 @@ def torch_model(seed: int, tied: bool):
       vision_config=dict(
           depth=4, hidden_size=32, intermediate_size=48, num_heads=2,
           out_hidden_size=64, fullatt_block_indexes=[1, 3],
-          initializer_range=0.1),
+          initializer_range=0.1, tokens_per_second=TICKS),
       image_token_id=toy.IMAGE, video_token_id=toy.VIDEO,
       vision_start_token_id=toy.START, vision_end_token_id=toy.END,
       tie_word_embeddings=tied)
@@ -51,13 +52,21 @@ def torch_inputs(prompts: list[toy.Prompt]) -> dict[str, Any]:
   mask = np.stack([toy.padded(np.ones(len(p.ids), np.int64), length)
                    for p in prompts])
   inputs = {'input_ids': ids, 'attention_mask': mask,
-            'mm_token_type_ids': (ids == toy.IMAGE).astype(np.int32)}
-  images = [image for p in prompts for image in p.images]
-  if images:
-    pixels = np.concatenate([v for v, _ in images]).reshape(-1, 3, 2 * 14 * 14)
-    pixels = (pixels / 255 - MEAN[:, None]) / STD[:, None]
-    inputs['pixel_values'] = pixels.reshape(len(pixels), -1).astype(np.float32)
-    inputs['image_grid_thw'] = np.array([grid for _, grid in images])
+            'mm_token_type_ids': ((ids == toy.IMAGE) + 2 * (ids == toy.VIDEO)
+                                  ).astype(np.int32)}
+  media = [medium for p in prompts for medium in p.images]
+  for kind, suffix in ('image', ''), ('video', '_videos'):
+    own = [m for m in media if (m[1][0] > 1) == (kind == 'video')]
+    if own:
+      pixels = np.concatenate([np.repeat(v, 2 // v.shape[1], axis=1)
+                               for v, _ in own]).reshape(-1, 2 * 14 * 14, 3)
+      pixels = pixels.swapaxes(1, 2)   # channels outermost, as published
+      pixels = (pixels / 255 - MEAN[:, None]) / STD[:, None]
+      pixels = pixels.reshape(len(pixels), -1).astype(np.float32)
+      inputs[f'pixel_values{suffix}'] = pixels
+      inputs[f'{kind}_grid_thw'] = np.array([grid for _, grid in own])
+      if kind == 'video':   # a tick from patch to patch
+        inputs['second_per_grid_ts'] = np.full(len(own), 1 / TICKS)
   return {name: torch.tensor(value) for name, value in inputs.items()}
 
 

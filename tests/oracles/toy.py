@@ -14,6 +14,7 @@ from medrl import types
 from medrl.models import decoder
 from medrl.models import qwen2_5_vl
 from medrl.models import vit_qwen
+from medrl.processors import qwen_patches
 from medrl.processors import qwen_vl
 
 VOCAB, START, END, IMAGE, VIDEO = 200, 3, 4, 5, 6
@@ -24,7 +25,10 @@ CONFIG = qwen2_5_vl.Config(
 
 
 class Prompt(NamedTuple):
-  """Ids of one prompt and `patchify` results of its images."""
+  """Ids of one prompt, and patches and grids of its images and clips.
+
+  A clip has a grid of several patches in time, which are a tick apart.
+  """
   ids: np.ndarray
   images: list[tuple[np.ndarray, qwen_vl.Grid]]
 
@@ -47,11 +51,23 @@ def prompt(seed: int, sizes=(), words: int = 4) -> Prompt:
   text = lambda: list(rng.integers(10, VOCAB, words))
   ids, images = text(), []
   for size in sizes:
-    patches = qwen_vl.patchify(
+    patches = qwen_patches.patchify(
         rng.integers(0, 256, (*size, 3), dtype=np.uint8), LAYOUT)
     images.append(patches)
     ids += [START, *[IMAGE] * (len(patches[0]) // 4), END, *text()]
   return Prompt(np.array(ids, np.int32), images)
+
+
+def clip_prompt(seed: int, frames: int, size) -> Prompt:
+  """Random ids around a random image and a random clip of one size."""
+  rng = np.random.default_rng(seed)
+  before = prompt(seed, [size])
+  clip = types.Clip(rng.integers(0, 256, (frames, *size, 3), dtype=np.uint8),
+                    np.arange(frames) / 4)
+  values, grid, _ = qwen_patches.patchify_clip(clip, LAYOUT)
+  ids = [*before.ids, START, *[VIDEO] * (len(values) // 4), END,
+         *rng.integers(10, VOCAB, 5)]
+  return Prompt(np.array(ids, np.int32), [*before.images, (values, grid)])
 
 
 def padded(x, length: int, value=0):
@@ -63,19 +79,25 @@ def padded(x, length: int, value=0):
 def batch(prompts: list[Prompt]) -> types.Batch:
   """Our inputs: padded at the right to the longest, media to the largest."""
   length = max(len(p.ids) for p in prompts)
-  packed = [qwen_vl.pack(p.images, LAYOUT, np.flatnonzero(p.ids == IMAGE),
-                         length) for p in prompts if p.images]
+  soft = [IMAGE, VIDEO]
+  packed = [qwen_patches.pack(p.images, LAYOUT,
+                              np.flatnonzero(np.isin(p.ids, soft)), length)
+            for p in prompts if p.images]
   media = {}
   if packed:
     room = max(len(p.window) for p in packed)
     nothing = types.Patches(*(x[:0] for x in packed[0]))
     rest = iter(packed)
     rows = [next(rest) if p.images else nothing for p in prompts]
+    rows = [row._replace(values=np.broadcast_to(
+        row.values, (len(row.values), 2, 588)).reshape(-1, 1176))
+            for row in rows]
     media['image'] = types.Patches(*(
         np.stack([padded(getattr(row, name), room // 4 if name == 'slot'
                           else room, length if name == 'slot' else 0)
                   for row in rows]) for name in types.Patches._fields))
-  where = [qwen_vl.positions(p.ids, [g for _, g in p.images], IMAGE, 2)
+  where = [qwen_vl.positions(p.ids, [g for _, g in p.images], soft, 2,
+                             [np.arange(g[0]) for _, g in p.images])
            for p in prompts]
   return types.Batch(
       np.stack([padded(p.ids, length) for p in prompts]),

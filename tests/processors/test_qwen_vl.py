@@ -1,22 +1,16 @@
-"""Patches, windows and positions against transformers; prompts by hand."""
-
-import dataclasses
+"""Positions against transformers; prompts by hand."""
 
 import numpy as np
 from PIL import Image
 import pytest
 import torch
-from transformers import vision_utils
 from transformers.models.qwen2_5_vl import configuration_qwen2_5_vl as hf_config
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as hf_model
-from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as hf
 
 from medrl import types
 from medrl.processors import qwen_vl
 from medrl.processors import template
 
-CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
-CLIP_STD = np.array([0.26862954, 0.26130258, 0.27577711])
 RECORD = types.Record(
     id='r7', question='Where <|image_pad|> is it?<|im_end|>', answer='A',
     answer_type='choice', options={'A': 'left'}, demonstration='A 左')
@@ -25,108 +19,6 @@ RECORD = types.Record(
 def noise(height, width, seed=0):
   draw = np.random.default_rng(seed)
   return draw.integers(0, 256, (height, width, 3), np.uint8)
-
-
-def test_smart_resize_equals_transformers(layout):
-  draw = np.random.default_rng(0)
-  sizes = np.exp(draw.uniform(0, np.log(6000), (2000, 2))).astype(int)
-  for height, width in sizes.tolist():
-    least, most = draw.choice([3136, 50_000, 10 ** 6, 4 * 10 ** 6], 2)
-    own = dataclasses.replace(layout, min_pixels=int(min(least, most)),
-                              max_pixels=int(max(least, most)))
-    try:
-      want = hf.smart_resize(height, width, 28, own.min_pixels, own.max_pixels)
-    except ValueError:
-      with pytest.raises(ValueError, match=f'{height} x {width}'):
-        qwen_vl.smart_resize(height, width, own)
-      continue
-    assert qwen_vl.smart_resize(height, width, own) == want
-
-
-@pytest.mark.parametrize('picture', [
-    *[Image.fromarray(noise(*size)) for size in (
-        (8, 8), (27, 29), (28, 28), (112, 113), (600, 480), (1300, 2000),
-        (10, 1999), (3000, 16))],
-    Image.fromarray(noise(300, 200)[..., 0]),
-    Image.fromarray(np.dstack([noise(90, 70), np.full((90, 70, 1), 255, 'u1')]))
-], ids=lambda p: f'{p.mode}-{p.height}x{p.width}')
-def test_patchify_equals_transformers(picture, layout):
-  want = hf.Qwen2VLImageProcessorPil(
-      size={'shortest_edge': layout.min_pixels,
-            'longest_edge': layout.max_pixels})(picture, return_tensors='np')
-  values, grid = qwen_vl.patchify(np.asarray(picture.convert('RGB')), layout)
-  assert grid == tuple(want['image_grid_thw'][0])
-  raw = want['pixel_values'].reshape(len(values), 3, -1)
-  raw = (raw * CLIP_STD[:, None] + CLIP_MEAN[:, None]) * 255
-  assert np.abs(values - raw.reshape(values.shape)).max() < 1e-3
-
-
-def random_images(draw, count):
-  images = []
-  for _ in range(count):
-    rows, columns = (2 * draw.integers(1, 14, 2)).tolist()
-    shape = rows * columns, 3 * 2 * 14 * 14
-    images.append((draw.integers(0, 256, shape, np.uint8), (1, rows, columns)))
-  return images
-
-
-@pytest.mark.parametrize('seed', range(30))
-def test_pack_equals_transformers_windows(seed, layout):
-  draw = np.random.default_rng(seed)
-  images = random_images(draw, draw.integers(1, 5))
-  units = sum(len(values) for values, _ in images) // 4
-  slots = np.sort(draw.choice(5 * units, units, replace=False))
-  got = qwen_vl.pack(images, layout, slots, 5 * units)
-  own = got.window > 0
-  assert len(own) <= 2 * 4 * units + 64 and len(own) % 64 == 0
-  for leaf in (got.values, got.coords, got.window, got.image):
-    assert not leaf[~own].any() and len(leaf) == len(own)
-  np.testing.assert_array_equal(own, got.image > 0)
-
-  # Each unit once: sorted by slot, all is in the order of transformers.
-  order = np.argsort(got.slot, kind='stable')
-  np.testing.assert_array_equal(got.slot[order][:units], slots)
-  assert (got.slot[order][units:] == 5 * units).all()
-  patch = (order[:units, None] * 4 + np.arange(4)).ravel()
-  np.testing.assert_array_equal(got.values[patch],
-                                np.concatenate([v for v, _ in images]))
-  grids = torch.tensor([grid for _, grid in images])
-  np.testing.assert_array_equal(
-      got.coords[patch], vision_utils.get_vision_position_ids(grids, 2))
-  sizes = [len(values) for values, _ in images]
-  np.testing.assert_array_equal(
-      got.image[patch], np.repeat(np.arange(len(images)) + 1, sizes))
-
-  # The windows are the same sets of units, and each lies in one row.
-  index, edges = vision_utils.get_vision_window_index(grids, 2, 112, 14)
-  want = {frozenset(index[a // 4:b // 4].tolist())
-          for a, b in zip(edges, edges[1:])}
-  window = got.window[patch][::4]
-  assert (got.window[patch].reshape(-1, 4) == window[:, None]).all()
-  assert want == {frozenset(np.flatnonzero(window == w).tolist())
-                  for w in set(window.tolist())}
-  for w in set(window.tolist()):
-    places = np.flatnonzero(got.window == w)
-    assert len(set((places // 64).tolist())) == 1
-    assert (np.diff(places) == 1).all()
-    assert (np.diff(got.slot[places[::4] // 4]) > 0).all()
-
-
-def test_pack_fills_a_row_with_two_half_windows(layout):
-  images = [(np.ones((4 * 24, 1176), np.uint8), (1, 8, 12))] * 2
-  got = qwen_vl.pack(images, layout, range(48), 48)
-  assert len(got.window) == 3 * 64 and (got.window > 0).all()
-
-
-def test_pack_refuses(layout):
-  values, grid = qwen_vl.patchify(noise(56, 56), layout)
-  with pytest.raises(ValueError, match='3 slots for 4 units'):
-    qwen_vl.pack([(values, grid)], layout, range(3), 9)
-  with pytest.raises(ValueError, match='2 temporal patches'):
-    qwen_vl.pack([(values, (2, 2, 4))], layout, range(4), 9)
-  odd = dataclasses.replace(layout, window=70)
-  with pytest.raises(ValueError, match='not a multiple'):
-    qwen_vl.pack([(values, grid)], odd, range(4), 9)
 
 
 @pytest.fixture(scope='module')
@@ -155,11 +47,44 @@ def test_positions_equal_transformers(oracle, sides, first):
   want, _ = oracle.get_rope_index(
       torch.tensor(ids)[None], torch.tensor(ids == pad)[None].int(),
       image_grid_thw=torch.tensor(grids) if grids else None)
-  got = qwen_vl.positions(ids, grids, pad, 2)
+  got = qwen_vl.positions(ids, grids, [pad], 2)
   assert got.dtype == np.int32
   np.testing.assert_array_equal(got, want[:, 0].T)
-  with pytest.raises(ValueError, match='image tokens'):
-    qwen_vl.positions(np.append(ids, pad), grids, pad, 2)
+  with pytest.raises(ValueError, match='soft tokens'):
+    qwen_vl.positions(np.append(ids, pad), grids, [pad], 2)
+
+
+@pytest.mark.parametrize('grids, apart', [
+    ([(2, 4, 6)], 1.), ([(1, 4, 4), (3, 2, 8)], .5), ([(4, 8, 8)], 2 / 3)])
+def test_positions_of_clips_equal_transformers(oracle, grids, apart):
+  """Clips that are no longer in ticks than they are wide.
+
+  Behind a longer one transformers 5 goes on inside the clip's ticks; the paper
+  and the code of the released checkpoints go on behind the largest position.
+  """
+  image, video, ids = 8, 9, [1, 1]
+  for grid in grids:
+    pad = video if grid[0] > 1 else image
+    ids += [2] + [pad] * (grid[0] * grid[1] * grid[2] // 4)
+  ids = np.array(ids + [3] * 4)
+  kinds = (ids == image) + 2 * (ids == video)
+  clips = [g for g in grids if g[0] > 1]
+  rate = oracle.config.vision_config.tokens_per_second
+  want, _ = oracle.get_rope_index(
+      torch.tensor(ids)[None], torch.tensor(kinds)[None].int(),
+      image_grid_thw=torch.tensor([g for g in grids if g[0] == 1] or [[0] * 3]),
+      video_grid_thw=torch.tensor(clips),
+      second_per_grid_ts=[apart / rate for _ in clips])
+  ticks = [np.floor(np.arange(g[0]) * apart).astype(int) for g in grids]
+  got = qwen_vl.positions(ids, grids, [image, video], 2, ticks)
+  np.testing.assert_array_equal(got, want[:, 0].T)
+
+
+def test_text_goes_on_behind_a_long_clip():
+  ids = np.array([1, 9, 9, 9, 3])
+  got = qwen_vl.positions(ids, [(3, 2, 2)], [9], 2, [np.array([0, 4, 8])])
+  assert got.tolist() == [[0, 0, 0], [1, 1, 1], [5, 1, 1], [9, 1, 1],
+                          [10, 10, 10]]
 
 
 def test_encode_places_each_image(qwen, layout, oracle):
@@ -195,8 +120,26 @@ def test_encode_places_each_image(qwen, layout, oracle):
     resized = np.asarray(Image.fromarray(images[0]).resize(
         (168, 56), Image.BICUBIC))
     tile = resized[14 * row:14 * row + 14, 14 * column:14 * column + 14]
-    value = got.media[name].values[where[0]].reshape(3, 2, 14, 14)
-    np.testing.assert_array_equal(value[:, 1].transpose(1, 2, 0), tile)
+    value = got.media[name].values[where[0]].reshape(14, 14, 3)
+    np.testing.assert_array_equal(value, tile)
+
+
+def test_slices_are_images_and_a_clip_is_a_video(qwen, layout):
+  prompt = template.Prompt('', '{question}')
+  slices = (noise(56, 56), noise(56, 84))
+  clip = types.Clip(np.stack([noise(56, 56, seed) for seed in range(4)]),
+                    np.arange(4) / 2)
+  got = qwen_vl.encode(RECORD, [slices, clip], qwen, layout, prompt)
+  image, video = qwen.id('<|image_pad|>'), qwen.id('<|video_pad|>')
+  ids = got.ids.tolist()
+  assert (ids.count(image), ids.count(video)) == (4 + 6, 2 * 4)
+  patches = got.media['image']
+  assert sorted(set(patches.image.tolist()) - {0}) == [1, 2, 3, 4]
+  where = got.positions[got.ids == video]
+  assert (where[:, 0] - where[0, 0]).tolist() == [0] * 4 + [2] * 4
+  signal = types.Signal(np.zeros((1, 9), np.float32), 100., ('II',))
+  with pytest.raises(ValueError, match="'r7'.*no encoder"):
+    qwen_vl.encode(RECORD, [signal], qwen, layout, prompt)
 
 
 def test_encode_without_images(built, layout):

@@ -18,7 +18,7 @@ from medrl.rewards import pool
 RECORD = types.Record(
     id='r7', question='Which side?', answer='B', answer_type='choice',
     options={'A': 'left', 'B': 'right'}, source='films', task='side',
-    images=(types.Media('a.png'),), meta={'answer_label': 'right', 'hard': 2})
+    media=(types.Media('a.png'),), meta={'answer_label': 'right', 'hard': 2})
 GROUP = [types.Completion(text, ids=tuple(range(n))) for text, n in [
     ('<think>it is</think><answer>B</answer>', 7),
     ('<answer>A</answer>', 3), ('I cannot say', 20)]]

@@ -26,10 +26,10 @@ def records(root, split):
   busi = [r for r in found if r.task == 'busi_class']
   yield from found
   for record in found[::12]:
-    yield dataclasses.replace(record, id=f'{record.id}-text', images=())
+    yield dataclasses.replace(record, id=f'{record.id}-text', media=())
   for one, two in zip(busi[::2], busi[1::2]):
     yield types.Record(
-        id=f'{one.id}-{two.id}', images=one.images + two.images,
+        id=f'{one.id}-{two.id}', media=one.media + two.media,
         question='Is it the same class in both images?', answer_type='yesno',
         answer='yes' if one.meta['cls'] == two.meta['cls'] else 'no')
 

@@ -13,6 +13,7 @@ import pytest
 from medrl import build
 from medrl import sharding
 from medrl import types
+from medrl.data import mixture
 from medrl.data import phantom
 from medrl.data import pipeline
 from medrl.evals import run as evals
@@ -43,7 +44,8 @@ class Parts:
     self.params = build.initial_params(run)
     records = list(phantom.records('', 'train', count=4, tasks=('side',)))
     settings = build.settings(run, 4, target_length=0, shuffle=False)
-    stream = pipeline.Pipeline(records, build.encoder(run), settings)
+    stream = pipeline.Pipeline([mixture.Source(records)], build.encoder(run),
+                               settings)
     batch, self.examples = next(stream)
     stream.close()
     tokens = np.zeros((4, 3, LENGTH), np.int32)
