@@ -46,6 +46,10 @@ def get_config(arg=''):
       balance='',          # records are repeated until all values of this are
                            # as frequent: answer, task, site, meta.x
       cache_mb=256,        # decoded media that a worker keeps, at most
+      # What a run does that would evaluate on records it trains on: refuse,
+      # warn or off. 'subject' are equal patients, 'bytes' equal files, 'text'
+      # equal questions on such files or on none; 'look' decodes every medium.
+      overlap=dict(action='refuse', checks=('subject', 'bytes', 'text')),
       workers=0,           # processes that decode and tokenise
       on_bad='error',      # or 'skip', which counts it by reason
       buckets=((128, 64), (128, 128)),   # (prompt tokens, patches), a program

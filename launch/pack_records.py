@@ -14,7 +14,7 @@ import json
 import pathlib
 import sys
 
-from medrl import lookup
+from medrl.data import named
 from medrl.data import shards
 
 
@@ -36,11 +36,7 @@ def main(arguments=None) -> int:
     found = shards.records(str(args.out), args.split, folder='.', verify=True)
     print(f'{len(found)} records in {args.out / args.split} are as packed')
     return 0
-  records = lookup.resolve(args.dataset)(args.root, args.split, **args.options)
-  records = list(records)
-  if not records:
-    raise ValueError(f'{args.dataset} has no record in split {args.split!r} of '
-                     f'root {args.root!r}')
+  records = named.records(args.dataset, args.root, args.split, args.options)
   for name, count, there in shards.pack(records, args.root,
                                         args.out / args.split, args.per_shard):
     print(f'{name}: {count} records{" (was there)" if there else ""}',

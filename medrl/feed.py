@@ -4,11 +4,11 @@ It reads the names in `config.data` and nothing of the model; encoding and
 batching are named in `build`.
 """
 
-import inspect
-
 from medrl import lookup
 from medrl import types
 from medrl.data import mixture
+from medrl.data import named
+from medrl.data import overlap
 from medrl.data import sampling
 
 
@@ -27,7 +27,7 @@ def sources(config, split: str, overrides) -> tuple[mixture.Source, ...]:
   """
   data = config.data
   if not data.mixture:
-    found = _read(data.dataset, data.root, split,
+    found = named.records(data.dataset, data.root, split,
                   {**data.options, **overrides})
     return (_source(found, data.root, 1., data.dataset, data.balance),)
   for name in overrides:
@@ -44,7 +44,7 @@ def sources(config, split: str, overrides) -> tuple[mixture.Source, ...]:
                        f'weight and, where they differ, root and options')
     root = part.root if 'root' in part else data.root
     options = dict(part.options) if 'options' in part else {}
-    found = _read(part.dataset, root, split,
+    found = named.records(part.dataset, root, split,
                   {**options, **overrides.get(name, {})})
     out.append(_source(found, root, part.weight, name, data.balance))
   return tuple(out)
@@ -73,6 +73,22 @@ def once(found: tuple[mixture.Source, ...]) -> tuple[mixture.Source, ...]:
                for s in found)
 
 
+def check_overlap(config, trained: tuple[mixture.Source, ...],
+                  held_out: tuple[mixture.Source, ...]) -> None:
+  """Looks for records to evaluate on among those to train on.
+
+  Raises:
+    ValueError: there are some, and `data.overlap.action` is 'refuse'.
+  """
+  how = config.data.overlap
+  if how.action == 'off':
+    return
+  for one in trained:
+    for other in held_out:
+      overlap.refuse(overlap.find(one.records, other.records, one.root,
+                                  other.root, checks=how.checks), how.action)
+
+
 def of(config, found: list[types.Record]) -> tuple[mixture.Source, ...]:
   """Some records of the config's data root as a source."""
   return (mixture.Source(found, config.data.root),)
@@ -91,22 +107,3 @@ def records(config, split: str, **overrides) -> list[types.Record]:
 def _source(found, root, weight, name, balance) -> mixture.Source:
   epoch = tuple(sampling.balanced(found, balance, 0)) if balance else ()
   return mixture.Source(found, root, weight, name, epoch)
-
-
-def _read(name: str, root: str, split: str, options):
-  """The records of a data set: as they are where they are read one by one."""
-  source = lookup.resolve(name)
-  known = inspect.signature(source).parameters
-  for option in options:
-    if option not in known and all(p.kind is not p.VAR_KEYWORD
-                                   for p in known.values()):
-      raise ValueError(
-          f'{name} has no option {option!r}, which data.options or '
-          f'eval.options give; {lookup.nearest(option, list(known)[2:])}')
-  found = source(root, split, **options)
-  if not (hasattr(found, '__len__') and hasattr(found, '__getitem__')):
-    found = list(found)
-  if not len(found):
-    raise ValueError(f'{name} has no record in split {split!r} of root '
-                     f'{root!r}')
-  return found

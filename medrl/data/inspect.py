@@ -23,6 +23,7 @@ import numpy as np
 from medrl import lookup
 from medrl import types
 from medrl.data import contact_sheet
+from medrl.data import named
 from medrl.data import overlap
 from medrl.data import overlap_files
 from medrl.data import overlap_match
@@ -225,7 +226,7 @@ def read(dataset: str, root: str, splits: Sequence[str],
   parts, absent = {}, []
   for split in splits:
     try:
-      parts[split] = overlap.records_of(dataset, root, split, options)
+      parts[split] = named.records(dataset, root, split, options)
     except ValueError as error:
       absent.append(f'{split}: {error}')
   if not parts:

@@ -1,9 +1,12 @@
 """Records from a file of JSON lines, one question a line.
 
 A line holds `id, images, question, answer, answer_type`, and may hold
-`subject, options, tolerance, task, demonstration, meta, unit`; further keys go
-into meta. Image paths are relative to the data root and read by
-`medrl.media.image`, not here. An `answer` of null is to be predicted.
+`subject, study, site, date, options, tolerance, task, demonstration, meta,
+unit`; further keys go into meta. `images` are the media of the record, paths
+relative to the data root, or objects of a `path` and options of its reader,
+such as `{"path": "ct.nii.gz", "count": 8, "window": "lung"}`; they are read by
+`medrl.media.medium`, not here. An `answer` of null is to be predicted. Other
+layouts are read by field map (`tabular`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +22,8 @@ from medrl.data import splits
 _REQUIRED = {'id': str, 'images': list, 'question': str, 'answer': object,
              'answer_type': str}
 _OPTIONAL = {'subject': str, 'options': dict, 'tolerance': dict, 'task': str,
-             'demonstration': str, 'meta': dict, 'unit': str}
+             'demonstration': str, 'meta': dict, 'unit': str, 'study': str,
+             'site': str, 'date': str}
 _EXPECTED = {
     'choice': 'a letter of the options', 'ordinal': 'a letter of the options',
     'choices': 'a list of letters of the options',
@@ -36,7 +40,8 @@ _EXPECTED = {
 
 
 def records(root: str, split: str, *, file: str, tasks: Sequence[str] = (),
-            limit: int = 0, validation: float = .1, test: float = .1,
+            limit: int = 0, exclude: Sequence[str] = (),
+            validation: float = .1, test: float = .1,
             seed: int = 0) -> Iterator[types.Record]:
   """Records of one split of a file.
 
@@ -49,6 +54,8 @@ def records(root: str, split: str, *, file: str, tasks: Sequence[str] = (),
     file: path of the file, relative to `root`.
     tasks: tasks to keep; all if empty.
     limit: records at most; 0 for all.
+    exclude: ids of records to leave out, such as those that an overlap check
+      names.
     validation: fraction of patients.
     test: fraction of patients.
     seed: of the split.
@@ -58,8 +65,8 @@ def records(root: str, split: str, *, file: str, tasks: Sequence[str] = (),
 
   Raises:
     FileNotFoundError: the root or the file is missing.
-    ValueError: a line that is no record, with file, line and id; or a task
-      that the file does not have.
+    ValueError: a line that is no record, with file, line and id; or a task or
+      an excluded id that the file does not have.
   """
   found = read(root, file)
   known = {r.task for r in found}
@@ -67,9 +74,11 @@ def records(root: str, split: str, *, file: str, tasks: Sequence[str] = (),
     if task not in known:
       raise ValueError(f'{file}: no record of task {task!r}; it has '
                        f'{sorted(known)}')
+  for name in set(exclude) - {r.id for r in found}:
+    raise ValueError(f'{file}: no record {name!r}, which exclude names')
   chosen = [r for r in splits.assign(found, split, validation=validation,
                                      test=test, seed=seed)
-            if not tasks or r.task in tasks]
+            if (not tasks or r.task in tasks) and r.id not in exclude]
   yield from chosen[:limit or None]
 
 
@@ -112,9 +121,22 @@ def _record(line: str, where: str) -> types.Record:
     return types.Record(
         id=entry['id'], question=entry['question'], answer=entry['answer'],
         answer_type=entry['answer_type'], source=where.split(': ')[0],
-        media=tuple(types.Media(path) for path in entry['images']), **fields)
+        media=tuple(map(_medium, entry['images'])), **fields)
   except ValueError as error:   # a unit or limits that are missing
     raise ValueError(f'{where.split(": ")[0]}: {error}') from None
+
+
+def _medium(given: str | dict[str, Any]) -> types.Media:
+  if isinstance(given, str):
+    return types.Media(given)
+  options = {k: tuple(v) if isinstance(v, list) else v
+             for k, v in given.items() if k != 'path'}
+  return types.Media(given['path'], options=options)
+
+
+def _names_a_file(given: Any) -> bool:
+  path = given.get('path') if isinstance(given, dict) else given
+  return isinstance(path, str)
 
 
 def _check(entry: dict[str, Any], where: str) -> None:
@@ -125,7 +147,10 @@ def _check(entry: dict[str, Any], where: str) -> None:
     if key in entry and not isinstance(entry[key], kind):
       raise ValueError(f'{where}: {key} is {entry[key]!r}; expected a JSON '
                        f'{_NAMES[kind]}')
-  for name, kind in ('images', str), ('options', str), ('tolerance', float):
+  if not all(map(_names_a_file, entry['images'])):
+    raise ValueError(f'{where}: images is {entry["images"]!r}; expected paths, '
+                     f'strings or objects with a path and options')
+  for name, kind in ('options', str), ('tolerance', float):
     values = entry.get(name, ())
     values = values.values() if isinstance(values, dict) else values
     if not all(_number(v) if kind is float else isinstance(v, str)

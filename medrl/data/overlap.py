@@ -12,18 +12,16 @@ It names records, never patients, and changes neither set.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
-import inspect
 import json
 import logging
 import pathlib
 import sys
-from typing import Any
 
-from medrl import lookup
 from medrl import types
 from medrl.data import looks
+from medrl.data import named
 from medrl.data import overlap_match
 
 CHECKS = ('subject', 'bytes', 'look', 'text')
@@ -143,30 +141,6 @@ def table(report: Report) -> str:
   return '\n'.join(lines)
 
 
-def records_of(dataset: str, root: str, split: str,
-               options: Mapping[str, Any]) -> list[types.Record]:
-  """All records of a split of the function that `dataset` names.
-
-  Raises:
-    ValueError: it is none, has no such option, or no record.
-  """
-  source = lookup.resolve(dataset)
-  if not callable(source):
-    raise ValueError(f'{dataset} is no function; expected one like '
-                     f'medrl.data.jsonl.records')
-  known = inspect.signature(source).parameters
-  for name in options:
-    if name not in known and all(p.kind is not p.VAR_KEYWORD
-                                 for p in known.values()):
-      raise ValueError(f'{dataset} has no option {name!r}; '
-                       f'{lookup.nearest(name, list(known)[2:])}')
-  found = list(source(root, split, **options))
-  if not found:
-    raise ValueError(f'{dataset} has no record in split {split!r} of root '
-                     f'{root!r}')
-  return found
-
-
 def _check(name, groups, unchecked, sides, examples) -> Check:
   rows = [{row for group in groups for row in group[side]} for side in (0, 1)]
   shown = sorted({(a[0], b[0]) for a, b in groups})[:examples]
@@ -200,8 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   root2 = args.root if args.root2 is None else args.root2
   try:
     report = find(
-        records_of(args.first, args.root, args.split, args.options),
-        records_of(args.second, root2, args.split2, args.options2),
+        named.records(args.first, args.root, args.split, args.options),
+        named.records(args.second, root2, args.split2, args.options2),
         args.root, root2, checks=args.checks, distance=args.distance,
         jaccard=args.jaccard, examples=args.examples)
   except (ImportError, OSError, ValueError) as error:

@@ -14,6 +14,7 @@ import numpy as np
 
 from medrl import types
 from medrl.data import phantom_tasks
+from medrl.media import ecg
 from medrl.media import ecg_paper
 from medrl.media import ecg_synthetic
 
@@ -27,6 +28,7 @@ _RATES = {'bradycardia': (35, 56), 'normal': (65, 96),
 _RANGES = {'pr': ((130, 180), (230, 300)), 'qrs': ((80, 100), (130, 160)),
            'qtc': ((360, 420), (480, 530))}
 _ROOM = 70.                      # beats a minute up to which all of them fit
+_PIXELS, _LENGTH = 3., 5.        # a mm, and s, of a strip
 _SQUARE = 40.                    # ms of a small square at 25 mm/s
 _TAKEN = 50.                     # ms that a hasty reader takes it for
 
@@ -43,7 +45,7 @@ class Ecg:
   noise_seed: int
 
 
-def ecg(seed: int, index: int) -> Ecg:
+def beats(seed: int, index: int) -> Ecg:
   """The ECG of a patient; what does not fit at the rate is not long."""
   rng = np.random.default_rng((seed, index, STREAM))
   rate = float(rng.integers(*_RATES[RHYTHMS[rng.integers(len(RHYTHMS))]]))
@@ -71,13 +73,19 @@ def signal(path: str, root: str) -> types.Signal:
     ValueError: a path of another form.
   """
   del root
-  state = ecg(*phantom_tasks.patient(path, 'ecg')[:2])
+  state = beats(*phantom_tasks.patient(path, 'ecg')[:2])
   return ecg_synthetic.synthesise(state.rate, state.pr, state.qrs, state.qt,
                                   seed=state.noise_seed)
 
 
-def drawing(path: str, root: str) -> np.ndarray:
+def drawing(path: str, root: str, *, page: bool = False) -> np.ndarray:
   """The same ECG on paper; a loader of `Media`.
+
+  Args:
+    path: as for `signal`.
+    root: not used.
+    page: the standard page of twelve leads (some 1080 x 700 pixels), instead of
+      five seconds of lead II (some 440 x 110), which small policies can read.
 
   Returns:
     uint8 [h, w, 3].
@@ -85,7 +93,11 @@ def drawing(path: str, root: str) -> np.ndarray:
   Raises:
     ValueError: a path of another form.
   """
-  return ecg_paper.draw(signal(path, root))
+  found = signal(path, root)
+  if page:
+    return ecg_paper.draw(found)
+  return ecg_paper.draw(ecg.select(found, ('II',)), layout='strips',
+                        pixels_per_mm=_PIXELS, length=_LENGTH)
 
 
 def rhythm(state: Ecg) -> str:
@@ -174,8 +186,8 @@ _TASKS = {
 FAMILY = phantom_tasks.Family(
     STREAM, _TASKS, misread, functools.partial(_media, loader='drawing'))
 TASKS = tuple(_TASKS)
-records = functools.partial(phantom_tasks.records, FAMILY, ecg, tasks=TASKS)
+records = functools.partial(phantom_tasks.records, FAMILY, beats, tasks=TASKS)
 # The same records, with the signal instead of the drawing.
 signal_records = functools.partial(
     phantom_tasks.records, FAMILY._replace(
-        media=functools.partial(_media, loader='signal')), ecg, tasks=TASKS)
+        media=functools.partial(_media, loader='signal')), beats, tasks=TASKS)

@@ -4,7 +4,7 @@ It chooses the decoder, checks what it is about to decode, and brings colours
 to RGB. It neither rescales nor windows (see `dicom`), and decodes no MPEG.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import io
 from typing import Any
@@ -22,17 +22,14 @@ from medrl.media import dicom_tags
 # Of one frame, and of all frames that one call gives: as for images.
 MAX_PIXELS = 80_000_000
 MAX_ALL_PIXELS = 4 * MAX_PIXELS
-# Which decoders are tried, the first that is right and robust first. Pillow
-# is the fastest for 8-bit JPEG and refuses cut files; OpenJPEG itself gives
-# integers as they were coded, which Pillow has to scale back; CharLS knows
-# every depth of JPEG-LS. GDCM knows most of these too, but ends the process
-# on input that it does not expect: it decodes lossless JPEG only, which
-# nothing else does. 12-bit lossy JPEG has no free decoder here.
+# Which plug-ins of pydicom are tried, the first that is right and robust
+# first. Pillow refuses cut files; OpenJPEG itself gives integers as they were
+# coded, which Pillow has to scale back; CharLS knows every depth of JPEG-LS.
+# GDCM knows most of these too, but ends the process on damaged input. 12-bit
+# lossy JPEG has no free decoder here.
 DECODERS = {
     pydicom.uid.JPEGBaseline8Bit: ('pillow',),
     pydicom.uid.JPEGExtended12Bit: ('pillow',),
-    pydicom.uid.JPEGLossless: ('gdcm',),
-    pydicom.uid.JPEGLosslessSV1: ('gdcm',),
     pydicom.uid.JPEGLSLossless: ('pyjpegls',),
     pydicom.uid.JPEGLSNearLossless: ('pyjpegls',),
     pydicom.uid.JPEG2000Lossless: ('pylibjpeg', 'pillow'),
@@ -42,6 +39,8 @@ DECODERS = {
     pydicom.uid.HTJ2K: ('pylibjpeg',),
     pydicom.uid.RLELossless: ('pydicom',),
 }
+# pydicom has but GDCM for these; FFmpeg decodes them as fast, and survives.
+LOSSLESS_JPEG = (pydicom.uid.JPEGLossless, pydicom.uid.JPEGLosslessSV1)
 GREY = ('MONOCHROME1', 'MONOCHROME2')
 _AS_RGB = ('RGB', 'YBR_ICT', 'YBR_RCT')   # decoders undo the latter two
 _AS_YBR = ('YBR_FULL', 'YBR_FULL_422')
@@ -118,9 +117,14 @@ def _raw(found: pydicom.Dataset, header: dicom_header.Header,
   if not syntax.is_encapsulated:
     return _frames(decoder, found, header, indices, '')
   _check_sizes(found, header, set(indices))
+  if syntax in LOSSLESS_JPEG:
+    values = _each(found, header, indices, lambda x: _lossless(x, header))
+    kind = 'i' if found.PixelRepresentation == 1 else 'u'
+    values = values.view(f'{kind}{values.dtype.itemsize}')
+    return _used_bits(values, found, header), header.photometric
   if (syntax == pydicom.uid.JPEGBaseline8Bit and header.samples == 3
       and header.photometric in _AS_YBR):
-    return _jpegs(found, header, indices), 'RGB'
+    return _each(found, header, indices, _jpeg), 'RGB'
   failures = []
   for name in DECODERS[syntax]:
     if name in decoder.available_plugins:
@@ -133,20 +137,53 @@ def _raw(found: pydicom.Dataset, header: dicom_header.Header,
       f'install with: pip install -r launch/requirements-media.txt'))
 
 
-def _jpegs(found: pydicom.Dataset, header: dicom_header.Header,
-           indices: Sequence[int]) -> np.ndarray:
+def _each(found: pydicom.Dataset, header: dicom_header.Header,
+          indices: Sequence[int],
+          decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
+  """Coded frames, decoded one by one."""
+  total, kept = len(header.frames), {}
+  for i, data in enumerate(_coded(found, total)):
+    if i in indices:
+      kept[i] = decode(data)
+  if len(kept) < len(set(indices)):
+    raise ValueError(f'it has {total} frames by its header, and fewer coded')
+  return np.stack([kept[i] for i in indices])
+
+
+def _jpeg(data: bytes) -> np.ndarray:
   """Colour JPEG as every viewer shows it: libjpeg knows what YBR it holds.
 
   Four times as fast as to convert what pydicom gives, and the same values.
   """
-  total, kept = len(header.frames), {}
-  for i, data in enumerate(_coded(found, total)):
-    if i in indices:
-      with Image.open(io.BytesIO(data), formats=('JPEG',)) as image:
-        kept[i] = np.asarray(image.convert('RGB'))
-  if len(kept) < len(set(indices)):
-    raise ValueError(f'it has {total} frames by its header, and fewer coded')
-  return np.stack([kept[i] for i in indices])
+  with Image.open(io.BytesIO(data), formats=('JPEG',)) as image:
+    return np.asarray(image.convert('RGB'))
+
+
+def _lossless(data: bytes, header: dicom_header.Header) -> np.ndarray:
+  """Lossless JPEG (ISO 10918-1 annex H): unsigned [rows, columns(, 3)]."""
+  try:
+    import av
+  except ImportError as error:
+    raise ImportError('lossless JPEG is decoded by PyAV; install with: pip '
+                      'install -r launch/requirements-media.txt') from error
+  codec = av.CodecContext.create('mjpeg', 'r')
+  codec.thread_count = 1
+  codec.options = {'err_detect': 'explode'}   # damage is not concealed
+  pictures = codec.decode(av.Packet(data)) + codec.decode(None)
+  if len(pictures) != 1:
+    raise ValueError(f'a frame holds {len(pictures)} pictures; expected 1')
+  kind = pictures[0].format.name
+  known = ('gray', 'gray16le') if header.samples == 1 else (
+      'bgr24', 'rgb24', 'gbrp', 'yuv444p', 'yuvj444p')
+  if kind not in known:
+    raise ValueError(f'lossless JPEG is decoded to {kind}; expected one of '
+                     f'{", ".join(known)}')
+  if kind.startswith('yuv'):   # components as they are coded, not converted
+    return np.moveaxis(pictures[0].to_ndarray(), 0, -1)
+  values = pictures[0].to_ndarray(
+      format='rgb24' if header.samples == 3 else None)
+  # FFmpeg puts what has fewer bits than its type at the upper end.
+  return values >> 8 * values.dtype.itemsize - _coded_size(data)[2]
 
 
 def _frames(decoder: Any, found: pydicom.Dataset, header: dicom_header.Header,
@@ -188,7 +225,7 @@ def _check_sizes(found: pydicom.Dataset, header: dicom_header.Header,
   """Refuses frames whose own header asks for another amount of memory."""
   for i, data in enumerate(_coded(found, len(header.frames))):
     size = _coded_size(data) if i in chosen else None
-    if size and size != (header.rows, header.columns):
+    if size and size[:2] != (header.rows, header.columns):
       raise ValueError(f'frame {i} is coded as {size[0]} x {size[1]}; its '
                        f'header says {header.rows} x {header.columns}')
 
@@ -201,24 +238,23 @@ def _coded(found: pydicom.Dataset, total: int) -> Iterator[bytes]:
       extended_offsets=None if None in extended else tuple(extended))
 
 
-def _coded_size(data: bytes) -> tuple[int, int] | None:
-  """(rows, columns) of a JPEG, JPEG-LS or JPEG 2000 stream; None if neither.
+def _coded_size(data: bytes) -> tuple[int, int, int] | None:
+  """(rows, columns, bits) of a JPEG, JPEG-LS or JPEG 2000 stream, or None.
 
   From the SIZ marker (ISO 15444-1 A.5.1) or the frame header (ISO 10918-1
   B.2.2, ISO 14495-1 C.2.2).
   """
   at = data.find(b'\xff\x4f\xff\x51', 0, 1024)
-  if at >= 0:
-    sizes = np.frombuffer(data[at + 8:at + 24], '>u4').tolist()
-    return (sizes[1] - sizes[3], sizes[0] - sizes[2]) if len(
-        sizes) == 4 else None
+  if at >= 0 and len(data) > at + 42:
+    right, low, left, top = np.frombuffer(data[at + 8:at + 24], '>u4').tolist()
+    return low - top, right - left, (data[at + 42] & 0x7f) + 1
   at = 2
   while data[:2] == b'\xff\xd8' and at + 9 <= len(data) and data[at] == 0xff:
     marker = data[at + 1]
     if marker == 0xf7 or (0xc0 <= marker <= 0xcf
                           and marker not in (0xc4, 0xc8, 0xcc)):
       rows, columns = np.frombuffer(data[at + 5:at + 9], '>u2').tolist()
-      return rows, columns
+      return rows, columns, data[at + 4]
     at += 1 if marker == 0xff else 2 + int.from_bytes(data[at + 2:at + 4])
   return None
 

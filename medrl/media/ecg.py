@@ -1,7 +1,7 @@
 """ECG recordings to a `types.Signal` in mV: [leads, samples], named leads.
 
-WFDB records, CSV tables and DICOM waveforms, the formats of which are read by
-`ecg_files`; here are lead names, derived leads and resampling. It does not draw
+WFDB records (read by `ecg_wfdb`), CSV tables and DICOM waveforms (`ecg_files`);
+here are lead names, derived leads and resampling. It does not draw
 (`ecg_paper`), measure (`ecg_measure`) or filter: what was recorded is what is
 returned, and a sample that was not recorded is nan.
 """
@@ -17,6 +17,7 @@ from scipy import signal as dsp
 
 from medrl import types
 from medrl.media import ecg_files
+from medrl.media import ecg_wfdb
 from medrl.media import files
 
 STANDARD = ('I', 'II', 'III', 'aVR', 'aVL', 'aVF',
@@ -26,6 +27,7 @@ STANDARD = ('I', 'II', 'III', 'aVR', 'aVL', 'aVF',
 DERIVED = {'III': (-1., 1.), 'aVR': (-.5, -.5), 'aVL': (1., -.5),
            'aVF': (-.5, 1.)}
 RATES = (1., 20_000.)    # samples a second
+annotations = ecg_wfdb.annotations
 # up / down of a resampling filter; 20 times the larger is its length.
 _LARGEST_RATIO = 10_000
 
@@ -60,7 +62,7 @@ def load(path: str, root: str, *, rate: float = 0., leads: Sequence[str] = (),
   span = _span(seconds)
   if pathlib.PurePath(path).suffix.lower() == '.hea':
     _only_of_tables(path, sampling, unit)
-    signal = ecg_files.read_wfdb(path, root, span)
+    signal = ecg_wfdb.read(path, root, span)
     return _shaped(signal, path, rate=rate, leads=leads, fill=fill)
   return decode(files.read(path, root), path, rate=rate, leads=leads,
                 seconds=seconds, fill=fill, sampling=sampling, unit=unit)

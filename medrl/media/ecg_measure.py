@@ -10,6 +10,7 @@ name rhythms or diagnoses.
 import math
 
 import numpy as np
+from scipy import interpolate
 from scipy import ndimage
 from scipy import signal as dsp
 
@@ -20,6 +21,7 @@ from medrl.media import ecg_waves
 # Samples a second at which everything is measured: 2 ms are a tenth of the
 # accuracy that is asked of an interval.
 RATE = 500.
+_FEW = 250.            # samples a second: below, QRS is hardly sampled
 _BAND = (5., 15.)      # Hz, where QRS stands out from P, T and muscle
 _WINDOW = .12          # s, over which slope energy is summed
 _HALF_QRS = .09        # s, around the centre of a beat
@@ -88,12 +90,30 @@ def intervals(signal: types.Signal) -> dict[str, float]:
 
 def _prepared(signal: types.Signal) -> np.ndarray:
   """float64 [leads, samples] at `RATE`, only leads that hold something."""
-  values = np.asarray(ecg.resample(signal, RATE).values, np.float64)
+  values = np.asarray(_at_rate(signal), np.float64)
   if not values.size:
     raise ValueError(f'the signal is {list(values.shape)}; expected at least '
                      'one lead and one sample')
   kept = values[np.isfinite(values).any(1)]
   return kept if len(kept) else np.full((1, values.shape[1]), np.nan)
+
+
+def _at_rate(signal: types.Signal) -> np.ndarray:
+  """The values at `RATE`; between few samples without the ringing of a filter.
+  """
+  if signal.rate >= _FEW or signal.values.shape[1] < 2:
+    return ecg.resample(signal, RATE).values
+  values = np.asarray(signal.values, np.float64)
+  count = values.shape[1]
+  place = np.arange(int((count - 1) * RATE / signal.rate) + 1) * (
+      signal.rate / RATE)
+  new = interpolate.pchip_interpolate(np.arange(count), ecg.bridge(values),
+                                      place, axis=1)
+  missing = np.isnan(values)
+  left = np.floor(place).astype(np.int64)
+  right = np.minimum(np.ceil(place).astype(np.int64), count - 1)
+  new[missing[:, left] | missing[:, right]] = np.nan
+  return new
 
 
 def _filtered(values: np.ndarray) -> np.ndarray:
@@ -196,8 +216,9 @@ def _choose(window: np.ndarray) -> list[int]:
           passed = [p for p in passed if p > best]
     height = window[peak]
     threshold = noise + .25 * (level - noise)
-    soon = chosen and peak - chosen[-1] < _T_WAVE * RATE
-    if height > threshold and not (soon and height < _T_SHARE * window[chosen[-1]]):
+    t_wave = chosen and peak - chosen[-1] < _T_WAVE * RATE and (
+        height < _T_SHARE * window[chosen[-1]])
+    if height > threshold and not t_wave:
       chosen.append(int(peak))
       level = .125 * height + .875 * level
       passed = []

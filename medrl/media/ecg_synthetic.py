@@ -34,7 +34,8 @@ _WAVES = {
 }
 # Electrodes over the dipole: the limbs at the corners of Einthoven's triangle
 # (their mean, Wilson's terminal, is 0), the chest around it in its plane.
-_LIMBS = ((-.5, -3 ** .5 / 6, 0.), (.5, -3 ** .5 / 6, 0.), (0., 3 ** .5 / 3, 0.))
+_LIMBS = ((-.5, -3 ** .5 / 6, 0.), (.5, -3 ** .5 / 6, 0.),
+          (0., 3 ** .5 / 3, 0.))
 _CHEST_DEGREES = (115., 95., 72., 50., 25., 5.)
 _CHEST_GAIN = (1.2, 1.6, 1.7, 1.6, 1.4, 1.1)
 # The slow drift of electrodes: breathing and below, in Hz.

@@ -5,6 +5,7 @@ It neither resizes for a model (see `processors`) nor reads DICOM or video.
 
 import functools
 import io
+import math
 import pathlib
 import struct
 import zipfile
@@ -203,17 +204,30 @@ def _read_archive(full: pathlib.Path, key: str) -> np.ndarray:
   with zipfile.ZipFile(full) as archive:
     sizes = {info.filename.removesuffix('.npy'): info.file_size
              for info in archive.infolist()}
-  if key not in sizes:
-    raise ValueError(f'no array {key!r}; it has {", ".join(sizes)}')
-  if sizes[key] > MAX_ARRAY_BYTES:
-    raise ValueError(
-        f'{key!r} has {sizes[key]} bytes unpacked, more than '
-        f'{MAX_ARRAY_BYTES}; write its images to files')
-  with np.load(full, allow_pickle=False) as archive:
-    images = archive[key]
-  shape = images.shape
-  if images.dtype != np.uint8 or not (
+    if key not in sizes:
+      raise ValueError(f'no array {key!r}; it has {", ".join(sizes)}')
+    if sizes[key] > MAX_ARRAY_BYTES:
+      raise ValueError(
+          f'{key!r} has {sizes[key]} bytes unpacked, more than '
+          f'{MAX_ARRAY_BYTES}; write its images to files')
+    with archive.open(f'{key}.npy') as stream:
+      shape, dtype = _npy_header(stream)
+  if dtype != np.uint8 or not (
       len(shape) == 3 or len(shape) == 4 and shape[3] == 3):
-    raise ValueError(f'{key!r} is {images.dtype} {list(shape)}; expected uint8 '
+    raise ValueError(f'{key!r} is {dtype} {list(shape)}; expected uint8 '
                      f'[n, h, w] or [n, h, w, 3]')
-  return images
+  if math.prod(shape) > sizes[key]:
+    raise ValueError(f'{key!r} says that it is {list(shape)}, and has '
+                     f'{sizes[key]} bytes')
+  with np.load(full, allow_pickle=False) as archive:
+    return archive[key]
+
+
+def _npy_header(stream) -> tuple[tuple[int, ...], np.dtype]:
+  version = np.lib.format.read_magic(stream)
+  read = {(1, 0): np.lib.format.read_array_header_1_0,
+          (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+  if read is None:
+    raise ValueError(f'.npy of version {version}; expected (1, 0) or (2, 0)')
+  shape, _, dtype = read(stream)
+  return shape, dtype

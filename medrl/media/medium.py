@@ -7,7 +7,7 @@ with the package behind it, only for a file that needs it.
 
 import functools
 import inspect
-import pathlib
+import os
 from typing import Any
 import zlib
 
@@ -72,7 +72,7 @@ def load(path: str, root: str, /, **options) -> Any:
   try:
     full = files.locate(path, root)
   except FileNotFoundError:
-    if not (pathlib.Path(root) / path).is_dir():
+    if not os.path.isdir(os.path.join(root, path)):
       raise
     which = _folder_kind(path, root)
   else:
@@ -207,32 +207,32 @@ def _reader(kind: str, name: str, options: dict[str, Any],
   if embedded and kind not in EMBEDDED:
     raise ValueError(f'{name!r} cannot be embedded in a record: '
                      f'{LOADERS[kind]} reads files; give the path of one')
-  reader, parameters = _function(LOADERS[kind], embedded)
-  _check_options(LOADERS[kind], parameters, name, options, known)
+  reader, parameters, free = _function(LOADERS[kind], embedded)
+  # A reader that takes any option checks them itself.
+  known += [*parameters, *(options if free else ())]
+  for option in options:
+    if option not in known:
+      raise ValueError(
+          f'{name!r} is read by {LOADERS[kind]}, which has no option '
+          f'{option!r}; '
+          + (lookup.nearest(option, known) if known else 'it has none'))
+  missing = [option for option, needed in parameters.items()
+             if needed and option not in options]
+  if missing:
+    raise ValueError(f'{name!r} is read by {LOADERS[kind]}, which needs the '
+                     f'option ' + ' and '.join(map(repr, missing)))
   return reader, options
 
 
 @functools.lru_cache(maxsize=len(LOADERS) * 2)
 def _function(name: str, embedded: bool):
-  """A loader, or its `decode`, and its options: name -> whether needed."""
+  """A loader or its `decode`, its options (name -> whether needed), and
+  whether it takes others."""
   module, function = name.rsplit('.', 1)
   # By module: a name that cannot be imported is looked for on the whole path.
   reader = getattr(lookup.resolve(module),
                    'decode' if embedded else function)
   parameters = list(inspect.signature(reader).parameters.values())[2:]
-  return reader, {p.name: p.default is p.empty for p in parameters}
-
-
-def _check_options(called: str, parameters, name: str, options,
-                   known: list[str]):
-  known = known + list(parameters)
-  for option in options:
-    if option not in known:
-      raise ValueError(
-          f'{name!r} is read by {called}, which has no option {option!r}; '
-          + (lookup.nearest(option, known) if known else 'it has none'))
-  missing = [option for option, needed in parameters.items()
-             if needed and option not in options]
-  if missing:
-    raise ValueError(f'{name!r} is read by {called}, which needs the option '
-                     + ' and '.join(map(repr, missing)))
+  named = {p.name: p.default is p.empty for p in parameters
+           if p.kind is not p.VAR_KEYWORD}
+  return reader, named, len(named) < len(parameters)

@@ -74,7 +74,7 @@ def fit(run: build.Run, folder, params) -> bool:
   rl = config.rl
   session = session_lib.open_session(run, folder, rl.optim,
                                      rl.steps * rl.epochs * rl.minibatches)
-  batches = session_lib.pipeline(run, config.rollout.prompts)
+  batches = session_lib.pipeline(session, config.rollout.prompts)
   restored = session_lib.restore(session, batches)
   needs = build.reward_needs(config)
   if restored:

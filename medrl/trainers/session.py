@@ -51,6 +51,7 @@ class Session:
   weigh: Any                    # jitted: parameters -> sampling weights
   weights: Any                  # abstract sampling weights
   evaluators: Any               # suite -> bucket -> program
+  training: Any                 # sources to train on
   held_out: Any                 # sources to evaluate on
   constants: Any                # (evaluation key, step zero) on device
 
@@ -69,6 +70,8 @@ def open_session(run: build.Run, folder, optim, updates: int) -> Session:
   config = run.config
   # Before anything is compiled, so that what is wrong with them shows at once.
   held_out = feed.evaluation(config)
+  training = feed.training(config)
+  feed.check_overlap(config, training, held_out)
   logging.info('%s: %s', folder, build.describe(run))
   trained, _ = state_lib.split(run.specs, config.model.freeze)
   tx = state_lib.optimizer(optim, updates, trained)
@@ -86,7 +89,8 @@ def open_session(run: build.Run, folder, optim, updates: int) -> Session:
       out_shardings=sharding.replicated(run.mesh))()
   return Session(run, pathlib.Path(folder), manager, tx,
                  state_lib.schedule(optim, updates), laid, weigh, weights,
-                 evals.evaluators(run, weights), held_out, constants)
+                 evals.evaluators(run, weights), training, held_out,
+                 constants)
 
 
 def policy(session: Session, state: state_lib.TrainState):
@@ -172,22 +176,22 @@ def frozen_digest(session: Session, state: state_lib.TrainState) -> str:
   return checkpoint.save_frozen(session.folder / 'checkpoints', state.frozen)
 
 
-def pipeline(run: build.Run, prompts: int, target_length: int = 0,
+def pipeline(session: Session, prompts: int, target_length: int = 0,
              room=(0, 0), collate=None):
   """The endless, resumable stream of training batches.
 
   Args:
-    run: the run.
+    session: the trainer's.
     prompts: a step, over all processes.
     target_length: of demonstrations; 0 where none is needed.
     room: of a row that examples are packed into.
     collate: (examples, settings) -> batch, by default a `types.Batch`.
   """
-  settings = build.settings(run, prompts, target_length=target_length,
-                            room=tuple(room))
+  settings = build.settings(session.run, prompts, room=tuple(room),
+                            target_length=target_length)
   if collate is not None:
     collate = functools.partial(collate, settings=settings)
-  return pipeline_lib.Pipeline(feed.training(run.config), build.encoder(run),
+  return pipeline_lib.Pipeline(session.training, build.encoder(session.run),
                                settings, collate=collate, agree=build.agree)
 
 

@@ -52,7 +52,7 @@ def fit(run: build.Run, folder, initial):
   folder = pathlib.Path(folder)
   session = session_lib.open_session(run, folder, config.optim, config.steps)
   batches = session_lib.pipeline(
-      run, config.prompts, config.length,
+      session, config.prompts, config.length,
       (config.pack.tokens, config.pack.patches),
       functools.partial(_pack, row_counts(config)) if config.pack.tokens
       else _stack)

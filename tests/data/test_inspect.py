@@ -50,7 +50,7 @@ def test_report(root, capsys):
   assert code == 0
   assert 'no split test: medrl.data.jsonl.records has no record' in out
   lines = out.splitlines()
-  assert any(line.split() == ['train', '18', '3', '0', '12', '18', '18', '18']
+  assert any(line.split() == ['train', '18', '3', '0', '12', '18', '18', '12']
              for line in lines)
   assert '83.3%  yes' in out and '16.7%  no' in out
   assert '0 to 8, median 4, 9 different' in out

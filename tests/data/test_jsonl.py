@@ -1,8 +1,10 @@
+import functools
 import json
 import pathlib
 
 import pytest
 
+from medrl import types
 from medrl.data import jsonl
 from medrl.rewards import answer
 
@@ -14,6 +16,25 @@ GOOD = {'id': 'a', 'images': ['a.png'], 'question': 'Which?', 'answer': 'B',
 def write(folder, *entries):
   lines = [e if isinstance(e, str) else json.dumps(e) for e in entries]
   (folder / 'q.jsonl').write_text('\n'.join(lines) + '\n')
+
+
+def test_media_with_options(tmp_path):
+  write(tmp_path, {**GOOD, 'site': 'x', 'study': 'y', 'date': '2020-02-01',
+                   'images': [{'path': 'ct.nii', 'window': [40, 400]}]})
+  record, = jsonl.read(tmp_path, 'q.jsonl')
+  assert record.media == (types.Media('ct.nii', options={
+      'window': (40, 400)}),)
+  assert (record.site, record.study, record.date) == ('x', 'y', '2020-02-01')
+  assert not record.meta
+
+
+def test_exclude(tmp_path):
+  write(tmp_path, GOOD, {**GOOD, 'id': 'b'})
+  read = functools.partial(jsonl.records, tmp_path, 'train', file='q.jsonl',
+                           validation=0, test=0)
+  assert [r.id for r in read(exclude=('a',))] == ['b']
+  with pytest.raises(ValueError, match="'c', which exclude names"):
+    list(read(exclude=('c',)))
 
 
 def test_fields(tmp_path):
@@ -31,7 +52,8 @@ def test_fields(tmp_path):
     ('[1]', 'expected an object'),
     ({'question': ...}, "no key 'question'"),
     ({'images': 'a.png'}, 'images'),
-    ({'images': [3]}, 'strings'),
+    ({'images': [3]}, 'expected paths'),
+    ({'images': [{'window': 'lung'}]}, 'expected paths'),
     ({'id': 3}, 'string'),
     ({'tolerance': {'rel': '10%'}}, 'numbers'),
     ({'answer': 'C'}, "['A', 'B']"),

@@ -30,7 +30,7 @@ def counted(signal):
 
 @pytest.mark.parametrize('index', range(20))
 def test_the_rate_is_that_of_the_r_waves(index):
-  state = ps.ecg(4, index)
+  state = ps.beats(4, index)
   signal = ps.signal(f'phantom/4/{index}/ecg', '')
   assert isinstance(signal, types.Signal)
   assert signal.leads == ecg_synthetic.LEADS
@@ -49,7 +49,7 @@ def test_measured_intervals_give_the_answer(task):
 
 def test_all_intervals_can_be_synthesised():
   for index in range(1500):
-    state = ps.ecg(0, index)
+    state = ps.beats(0, index)
     assert not ecg_synthetic.obstacle(state.rate, state.pr, state.qrs, state.qt)
     assert 35 <= state.rate <= 130 and (state.rate < 60) == (
         ps.rhythm(state) == 'bradycardia')
@@ -79,7 +79,7 @@ def test_drawing_and_signal_are_of_one_ecg():
 
 
 def test_a_hasty_reader_takes_a_square_for_50_ms():
-  state = ps.ecg(0, 0)
+  state = ps.beats(0, 0)
   wrong = ps.misread(state, 'ecg/rate')
   assert wrong.rate == pytest.approx(.8 * state.rate)
   assert wrong.pr == pytest.approx(1.25 * state.pr)
