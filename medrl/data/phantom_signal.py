@@ -24,10 +24,10 @@ LONG = {'pr': 200., 'qrs': 120., 'qtc': 450.}   # ms; QTc after Fridericia
 STREAM = 12                      # of its random numbers
 _RATES = {'bradycardia': (35, 56), 'normal': (65, 96),
           'tachycardia': (105, 131)}
-# ms, of what is not long and of what is; at most rates both fit.
+# ms, of what is not long and of what is.
 _RANGES = {'pr': ((130, 180), (230, 300)), 'qrs': ((80, 100), (130, 160)),
            'qtc': ((360, 420), (480, 530))}
-_ROOM = 70.                      # beats a minute up to which all of them fit
+_ROOM = 70.                      # beats a minute, up to which all of them fit
 _PIXELS, _LENGTH = 3., 5.        # a mm, and s, of a strip
 _SQUARE = 40.                    # ms of a small square at 25 mm/s
 _TAKEN = 50.                     # ms that a hasty reader takes it for

@@ -127,12 +127,14 @@ def _filtered(values: np.ndarray) -> np.ndarray:
 def _energy(filtered: np.ndarray, known: np.ndarray) -> np.ndarray:
   """Energy of the slopes over the leads that are known: [samples]."""
   energy = np.gradient(filtered, axis=1) ** 2
-  # Leads count by how far their beats stand out of what lies between them.
+  # Leads count by how far their beats stand out of what lies between them;
+  # only those that last count, so that a change of leads is no change of size.
+  share = known.mean(1)
   weights = np.zeros(len(energy))
-  for i, row in enumerate(energy):
-    if known[i].any():
-      level, floor = np.percentile(row[known[i]], (98, 50))
-      weights[i] = level / (floor + .02 * level + 1e-12) / (level + 1e-12)
+  for i in np.flatnonzero(share >= .9 * share.max()):
+    if share[i]:
+      level, floor = np.percentile(energy[i][known[i]], (98, 50))
+      weights[i] = 1 / (floor + .02 * level + 1e-12)
   total = (weights[:, None] * known).sum(0)
   return np.divide((weights[:, None] * known * energy).sum(0), total,
                    out=np.zeros(energy.shape[1]), where=total > 0)

@@ -79,9 +79,12 @@ def load(path: str, root: str, /, **options) -> Any:
     with open(full, 'rb') as stream:
       head = stream.read(HEAD_BYTES)
       which = kind(head, path)
-      if which == 'image':   # the most common, and short: it is open already
+      # The most common, and short: it is open already. One that is too large
+      # is refused by `image.load`.
+      if which == 'image' and (
+          os.fstat(stream.fileno()).st_size <= files.MAX_BYTES):
         reader, options = _reader(which, path, options, embedded=True)
-        return reader(head + stream.read(files.MAX_BYTES), path, **options)
+        return reader(head + stream.read(), path, **options)
   reader, options = _reader(which, path, options)
   return reader(path, root, **options)
 
@@ -182,7 +185,7 @@ def _folder_kind(path: str, root: str) -> str:
   shown = [n for n in names
            if not n.startswith('.') and not (folder / n).is_dir()]
   for name in shown[:LOOKED_AT]:
-    with open(files.locate(f'{path}/{name}', root), 'rb') as stream:
+    with open(files.locate(os.path.join(path, name), root), 'rb') as stream:
       head = stream.read(HEAD_BYTES)
     if head[128:132] == b'DICM' or name.lower().endswith(SUFFIXES['dicom']):
       return 'series'

@@ -10,6 +10,7 @@ import functools
 import io
 import itertools
 import math
+import os
 import re
 
 import numpy as np
@@ -112,8 +113,9 @@ def load_frames(path: str, root: str, *, pattern: str, interval_s: float,
   if not names:
     raise ValueError(f'{path!r} holds no file whose name is like {pattern!r}')
   # Found before any is read: a link out of the root is no damage.
-  frames = [(i * interval_s, str(files.locate(f'{path}/{name}', root)))
-            for i, name in enumerate(names)]
+  frames = [
+      (i * interval_s, str(files.locate(os.path.join(path, name), root)))
+      for i, name in enumerate(names)]
   moments = frame_choice.to_moments(rate, count, times, lambda: frames[-1][0])
   chosen = frames if moments is None else frame_choice.nearest(
       lambda _: iter(frames), moments, math.inf,
@@ -158,10 +160,19 @@ def _known(head: bytes, tail: bytes) -> str:
         + '; expected MP4, MOV, AVI, Matroska, WebM or GIF')
   if reader == 'mov' and head[8:12] in STILL_BRANDS:
     raise ValueError('it is a HEIF or AVIF picture; convert it to PNG or JPEG')
+  if reader == 'gif':
+    width, height = (int.from_bytes(head[k:k + 2], 'little') for k in (6, 8))
+    _check_size(width, height)
   # FFmpeg takes a GIF that was cut off for a shorter one.
   if reader == 'gif' and not tail.rstrip(b'\0').endswith(b';'):
     raise ValueError('it has no end mark, so it was cut off')
   return reader
+
+
+def _check_size(width: int, height: int):
+  if width * height > image.MAX_PIXELS:
+    raise ValueError(f'{height} x {width} is more than {image.MAX_PIXELS} '
+                     'pixels')
 
 
 def _read(av, source, reader, wanted, max_side) -> types.Clip:
@@ -173,9 +184,7 @@ def _read(av, source, reader, wanted, max_side) -> types.Clip:
     codec = stream.codec_context
     if codec is None:
       raise ValueError('its video codec is not known')
-    if codec.width * codec.height > image.MAX_PIXELS:
-      raise ValueError(f'{codec.height} x {codec.width} is more than '
-                       f'{image.MAX_PIXELS} pixels')
+    _check_size(codec.width, codec.height)
     # Threads hold frames back, and a data worker is one of many.
     codec.thread_count = 1
     codec.options = limits

@@ -6,7 +6,9 @@ import pytest
 from medrl import lookup
 from medrl import types
 from medrl.data import phantom_signal as ps
+from medrl.media import ecg
 from medrl.media import ecg_measure
+from medrl.media import ecg_paper
 from medrl.media import ecg_synthetic
 
 
@@ -36,6 +38,29 @@ def test_the_rate_is_that_of_the_r_waves(index):
   assert signal.leads == ecg_synthetic.LEADS
   assert signal.values.shape == (12, 5000) and signal.rate == 500
   assert counted(signal) == pytest.approx(state.rate, abs=1)
+
+
+@pytest.mark.parametrize('index', range(8))
+def test_the_rate_is_that_of_the_drawing(index):
+  """By the columns in which the ink goes highest, at 3 pixels a mm."""
+  path = f'phantom/4/{index}/ecg'
+  strip = ps.drawing(path, '')
+  cell, = ecg_paper.geometry(
+      ecg.select(ps.signal(path, ''), ('II',)), layout='strips',
+      pixels_per_mm=3., length=5.).cells
+  ink = strip[cell.top:cell.bottom, round(cell.left):, 0] < 128
+  high = np.where(ink.any(0), len(ink) - ink.argmax(0), 0)
+  top = high > (high.max() + np.median(high)) / 2
+  starts = np.flatnonzero(np.diff(top.astype(int)) == 1)
+  seconds = (starts[-1] - starts[0]) / 3 / 25
+  assert 60 * (len(starts) - 1) / seconds == pytest.approx(
+      ps.beats(4, index).rate, rel=.03)
+
+
+def test_a_page_has_all_leads():
+  page = ps.drawing('phantom/0/0/ecg', '', page=True)
+  assert page.shape[0] > 400 and page.shape[1] > 1000
+  assert page.size > 8 * ps.drawing('phantom/0/0/ecg', '').size
 
 
 @pytest.mark.parametrize('task', ['ecg/pr', 'ecg/qrs', 'ecg/qtc'])

@@ -81,8 +81,8 @@ def test_state_survives_json():
 
 def test_sizes_keep_to_the_range():
   hard = pw.Difficulty(smallest=6, largest=11)
-  sizes = {round(pw.pixels(s, l)) for s in (
-      pw.world(0, i, hard) for i in range(100)) for l in s.lesions}
+  sizes = {round(pw.pixels(s, x)) for s in (
+      pw.world(0, i, hard) for i in range(100)) for x in s.lesions}
   assert sizes == set(range(6, 12))
 
 
@@ -98,15 +98,15 @@ def test_a_hasty_reader_errs_as_described():
   seen = 0
   for index in range(200):
     state = pw.world(0, index)
-    small = [pw.pixels(state, l) < pw.OVERLOOKED
-             for l in state.lesions]
+    small = [pw.pixels(state, x) < pw.OVERLOOKED
+             for x in state.lesions]
     counted = pw.misread(state, 'count')
     assert len(counted.lesions) == small.count(False)
     asked = pw.misread(state, 'side')
     assert len(asked.lesions) == (small.count(False) or min(1, len(small)))
     boxed = pw.misread(state, 'box')
     for lesion in state.lesions:
-      places = [l for l in asked.lesions if (l.x, l.y) == (lesion.x, lesion.y)]
+      places = [x for x in asked.lesions if (x.x, x.y) == (lesion.x, lesion.y)]
       for wrong in places:
         seen += 1
         assert pw.side(asked, wrong) != pw.side(

@@ -58,7 +58,7 @@ def pictures(root: pathlib.Path) -> list[damage.Case]:
   wide[24:30] = b'\x9f\x86\1' * 2
   gif = bytearray(damage.saved(SMALL, 'GIF'))
   gif[6:10] = b'\xff' * 4
-  text = zlib.compress(bytes(200 << 20))
+  text = zlib.compress(bytes(20 << 20))
   chunk = struct.pack('>I', len(text) + 3) + b'zTXta\0\0' + text
   chunk += struct.pack('>I', zlib.crc32(chunk[4:]))
   note = damage.saved(SMALL, 'PNG')
@@ -77,12 +77,9 @@ def pictures(root: pathlib.Path) -> list[damage.Case]:
 
 
 def packed(size: int, start: bytes = b'') -> bytes:
-  """Gzip of `start` and zeros, `size` bytes in all, made in little memory."""
-  squeeze = zlib.compressobj(1, wbits=31)
-  parts = [squeeze.compress(start)]
-  parts += [squeeze.compress(bytes(1 << 20))
-            for _ in range(size - len(start) >> 20)]
-  return b''.join(parts) + squeeze.flush()
+  """Gzip of `start` and of some `size` zeros: one member a MiB (RFC 1952)."""
+  return gzip.compress(start + bytes(4096)) + gzip.compress(
+      bytes(1 << 20)) * (size >> 20)
 
 
 def nifti(shape, offset: float = 352., kind: int = 16) -> bytes:
@@ -165,7 +162,8 @@ def arrays(root: pathlib.Path, canary: pathlib.Path) -> list[damage.Case]:
   packs = {
       'objects': archive('images.npy', bad['objects']),
       'large': archive('images.npy', bad['huge'] + bytes(99)),
-      'bomb': archive('images.npy', bytes(256 << 20), claim=8 << 30),
+      'bomb': archive('images.npy', damage.npy(
+          np.zeros((2, 4, 4), np.uint8)), claim=8 << 30),
       'liar': archive('images.npy', npy("'|u1'", '(900, 1000, 1000)')
                       + bytes(8 << 20), claim=1 << 10),
       'climbs': archive('../../images.npy', damage.npy(
@@ -213,10 +211,11 @@ def dicoms(root: pathlib.Path, data: pathlib.Path) -> list[damage.Case]:
   source.save_as(stream)
   start = stream.getvalue()
   length = 144 + struct.unpack_from('<I', start, 140)[0]
-  squeeze = zlib.compressobj(1, wbits=-15)
-  zeros = b''.join(squeeze.compress(bytes(1 << 20)) for _ in range(2 << 10))
+  squeeze = zlib.compressobj(wbits=-15)
+  # A full flush makes a block that may be repeated.
+  zeros = squeeze.compress(bytes(1 << 20)) + squeeze.flush(zlib.Z_FULL_FLUSH)
   return cases + [damage.put(root, 'dicoms/deflated.dcm', start[:length]
-                             + zeros + squeeze.flush(), 'error')]
+                             + zeros * 2048 + squeeze.flush(), 'error')]
 
 
 def _dicom(root, folder, name, source, want='error', **tags) -> damage.Case:
@@ -363,13 +362,14 @@ def paths(root: pathlib.Path, data: pathlib.Path,
   series = sorted((data / 'dicom' / 'series' / '98892001' / 'CT5N').iterdir())
   shutil.copy(series[0], outside / 'slice.dcm')
   shutil.copytree(series[0].parent, outside / 'series')
-  for name in ('whole', 'linked', 'cut', 'empty'):
+  for name in ('whole', 'linked', 'cut', 'cut at the end', 'empty'):
     shutil.copytree(series[0].parent, root / 'series' / name)
   third = root / 'series' / 'linked' / series[2].name
   third.unlink()
   third.symlink_to(outside / 'series' / series[2].name)
-  for name, size in (('cut', 900), ('empty', 0)):
-    with open(root / 'series' / name / series[2].name, 'r+b') as stream:
+  for name, which, size in (('cut', 2, 900), ('cut at the end', 0, 900),
+                            ('empty', 2, 0)):
+    with open(root / 'series' / name / series[which].name, 'r+b') as stream:
       stream.truncate(size)
   (root / 'series' / 'folder').symlink_to(outside / 'series')
   links = root / 'links'
@@ -394,10 +394,11 @@ def paths(root: pathlib.Path, data: pathlib.Path,
          'links/nothing.jpg', 'a\0.jpg', 'a' * 5000, '/', '..', '', '~', '.',
          'file:///etc/hostname', 'http://localhost/a.jpg', '../outside/series',
          'series/folder', str(outside / 'series'), 'series/linked',
-         'series/cut', 'series/empty', 'links')
+         'series/cut', 'series/cut at the end', 'series/empty', 'links')
   return [*(damage.Case(path, 'error') for path in bad),
           damage.Case('clip', 'error', frames),
           damage.Case('links/folder', 'error', frames),
-          damage.Case('inside.jpg', 'good'), damage.Case('series/whole', 'good'),
+          damage.Case('inside.jpg', 'good'),
+          damage.Case('series/whole', 'good'),
           damage.Case('links/good.jpg', 'good'),
           damage.Case('links/../inside.jpg', 'good')]

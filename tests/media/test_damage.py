@@ -110,16 +110,13 @@ def check(cases, place, least: int):
       cases, results, strict=True) if (wrong := fault(case, result))]
   reasons = collections.Counter(r['result'][0] for r in results)
   peak = max(r['peak'] for r in results)
+  highest = next(c.path for c, r in zip(cases, results) if r['peak'] == peak)
   print(f'{len(cases)} files: {dict(reasons)}; at most '
-        f'{max(r["seconds"] for r in results)} s and {peak >> 20} MiB')
-  for r in sorted(zip([r['peak']>>20 for r in results],[c.path for c in cases],[r['result'][:2] for r in results]), key=str): pass
-  last=0
-  for c,r in zip(cases,results):
-    if (r['peak']>>20)-last>40: print('PEAK',c.path,r['peak']>>20,r['result'][:2],r['seconds'])
-    last=r['peak']>>20
+        f'{max(r["seconds"] for r in results)} s and {peak >> 20} MiB, from '
+        f'{highest} on')
   assert not faults, '\n'.join(faults)
   assert not watch.opened(), 'a file outside the root was opened'
-  assert peak < PEAK_BYTES, f'{peak >> 20} MiB were taken'
+  assert peak < PEAK_BYTES, f'{highest} takes {peak >> 20} MiB'
   assert not (place / 'canary').exists(), 'code of a file was run'
 
 

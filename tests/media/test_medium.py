@@ -176,6 +176,8 @@ def test_waveforms_in_dicom(real):
   for path in found:
     got = medium.load(path.name, str(path.parent), as_signal=True)
     assert isinstance(got, types.Signal) and got.values.ndim == 2
+    drawn = medium.decode(path.read_bytes(), 'embedded')
+    assert len(medium.stills(drawn)) == 1
 
 
 def test_archives(tmp_path):
@@ -208,8 +210,8 @@ def test_what_is_of_no_kind(tmp_path, data, name, words):
 
 
 @pytest.mark.parametrize('options, words', [
-    ({'pgae': 1}, r"medrl.media.image.load, which has no option 'pgae'; did you "
-     "mean 'page'"),
+    ({'pgae': 1}, "read by medrl.media.image.load, which has no option "
+     "'pgae'; did you mean 'page'"),
     ({'window': 'lung'}, "no option 'window'; it has: page"),
     ({'as_signal': True}, "no option 'as_signal'"), ({'path': 'b'}, "'path'"),
     ({'root': '/'}, "no option 'root'")])

@@ -6,23 +6,14 @@ save of step 2 in the folder `sft`, `save@sft` that of whatever step comes
 first. Not the config, which may not differ.
 """
 
-import dataclasses
 import itertools
 import os
 import pathlib
 import time
 
-from medrl.data import phantom
 from medrl.rewards import lift
 
 _calls = itertools.count(1)
-
-
-def copies(root, split, *, count, **options):
-  """One record under many names: any share of them is as good as another."""
-  record, = phantom.records(root, split, count=1, **options)
-  for number in range(count):
-    yield dataclasses.replace(record, id=f'{split} {number}')
 
 
 def demonstrations(records, seed):

@@ -109,25 +109,27 @@ def together(folder, *flags, envs=({}, {})):
 
 @pytest.mark.slow
 def test_a_run_of_two_processes(tmp_path):
-  """Equals that of one on as many devices, though one is stopped and both go
-  on. All records are one, as each process reads its own share of them."""
-  flags = ('--config.data.dataset=tests.trainers.hooks.copies',
-           '--config.data.workers=0', '--config.rl.steps=4',
-           '--config.mesh.fsdp=2')
-  alone = runs.train(tmp_path / 'one/run', *flags, devices=4)
+  """Equals that of one on as many devices, though one is stopped, both go on,
+  and the last step is taken by one process alone."""
+  flags = ('--config.data.workers=0', '--config.mesh.fsdp=2',
+           '--config.eval.every=4')
+  steps = '--config.rl.steps={}'.format
+  alone = runs.train(tmp_path / 'one/run', *flags, steps(5), devices=4)
   runs.finish(alone)
   folder, mark = tmp_path / 'two/run', tmp_path / 'mark'
   hold = {'MEDRL_HOLD': 'reward@9', 'MEDRL_HOLD_MARK': str(mark)}
-  pair = together(folder, *flags, envs=({}, hold))
+  pair = together(folder, *flags, steps(4), envs=({}, hold))
   runs.wait_for(pair[1], mark)
   pair[1].send_signal(signal.SIGTERM)   # one alone, and all must agree
   mark.unlink()
   for process in pair:
     runs.finish(process, session.STOPPED)
-  outputs = [runs.finish(p) for p in together(folder, *flags)]
+  outputs = [runs.finish(p) for p in together(folder, *flags, steps(4))]
   assert 'going on from step 3' in outputs[0]
   assert ['accuracy_after_rl' in o for o in outputs] == [True, False]
+  last = runs.train(folder, *flags, steps(5), devices=4)
+  assert 'going on from step 4' in runs.finish(last)
   want, found = runs.logged(tmp_path / 'one/run'), runs.logged(folder)
-  assert [r['step'] for r in found['metrics']] == [0, 1, 2, 3, 4]
+  assert [r['step'] for r in found['metrics']] == [0, 1, 2, 3, 4, 5]
   for name in ('sft/metrics', 'metrics'):
     runs.close(found[name], want[name], 1e-5)
