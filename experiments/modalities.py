@@ -32,7 +32,7 @@ KINDS = {
 def get_config(arg=''):
   switch = common.parse_arg(arg, runlocal=False)
   c = base.get_config()
-  count, held_out = (48, 8) if switch['runlocal'] else (2048, 60)
+  count, held_out = (48, 8) if switch['runlocal'] else (2048, 40)
   c.data.mixture = ml_collections.ConfigDict({
       name: dict(dataset=dataset, weight=1., options=dict(
           count=count, seed=0, tasks=tasks, permute=False,
@@ -41,12 +41,12 @@ def get_config(arg=''):
   c.data.buckets = ((240, 576),)
   c.data.workers = 1
   c.processor.vocab = 768
-  c.sft.steps = 300
+  c.sft.steps = 250
   c.sft.optim.schedule = 'cosine'
-  c.sft.prompts = 16
-  c.sft.length = 72
-  c.rollout.update(dict(prompts=16, length=72))
-  c.rl.steps = 100
+  c.sft.prompts = 10
+  c.sft.length = 80
+  c.rollout.update(dict(prompts=10, length=80))
+  c.rl.steps = 60
   c.rl.optim.learning_rate = 2e-4
   c.rl.optim.schedule = 'cosine'
   c.eval.options = {name: dict(count=held_out, demonstration_error=0.)

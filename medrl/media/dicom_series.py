@@ -159,15 +159,29 @@ def _headers(folder: pathlib.Path, root: str,
 
 
 def _header(full: pathlib.Path) -> dicom_header.Header | None:
+  """The header of an image; None of what may lie beside images.
+
+  Raises:
+    ValueError: the file is cut short, so that a slice would be missing.
+  """
   with open(full, 'rb') as stream:
     head = stream.read(1024)
-    if not dicom_tags.recognised(head) or _DIRECTORY in head:
+    if not dicom_tags.recognised(head):
+      # Less than a preamble and its mark may be what is left of a slice.
+      if len(head) < 132:
+        raise ValueError(f'it ends after {len(head)} bytes; remove it if it is '
+                         f'no slice')
+      return None
+    if _DIRECTORY in head:
       return None
     stream.seek(0)
     found = dicom_tags.parsed(stream, pixels=False)
-  # Reports and plans lie beside images.
-  return dicom_header.header(found) if dicom_tags.numbers(
-      found, 'Rows') else None
+  if dicom_tags.numbers(found, 'Rows'):
+    return dicom_header.header(found)
+  # Reports and plans lie beside images, and say what they are.
+  if not found.get('SOPClassUID') or 'Image' in found.SOPClassUID.name:
+    raise ValueError('it ends before it says how many rows it has')
+  return None
 
 
 def _ordered(members: tuple[dicom_stack.Slice, ...], time: int | None,

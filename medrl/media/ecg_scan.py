@@ -19,7 +19,8 @@ def measure(image: np.ndarray, geometry: ecg_paper.Geometry) -> types.Signal:
   """The traces as a signal, one sample a column of pixels.
 
   A column of a steep trace holds many values: the outermost is taken where the
-  trace turns, as at an R peak, and else the middle one.
+  trace turns, as at an R peak, and else the median of its ink, which the pen
+  of a steep neighbour reaches least.
 
   Args:
     image: uint8 [h, w, 3], as `ecg_paper.draw` made it.
@@ -64,7 +65,7 @@ def _trace(image: np.ndarray, cell: ecg_paper.Cell,
   pen = ecg_paper.TRACE_MM * scale / 2
   low = top + .5 - ink[top, columns] + pen
   high = bottom - .5 + ink[bottom, columns] - pen
-  middle = (low + high) / 2
+  middle = _median(ink)
   steep = high - low > 1
   before = np.concatenate([middle[:1], middle[:-1]])
   after = np.concatenate([middle[1:], middle[-1:]])
@@ -74,3 +75,15 @@ def _trace(image: np.ndarray, cell: ecg_paper.Cell,
   own = (columns >= math.ceil(pen)) & (columns < len(columns) - math.ceil(pen))
   y = np.where(dark.any(0) & own, y + cell.top, math.nan)
   return (cell.zero - y) / (geometry.gain * scale)
+
+
+def _median(ink: np.ndarray) -> np.ndarray:
+  """Row above and below which a column has as much ink: [columns]."""
+  total = np.cumsum(ink, axis=0)
+  half = total[-1] / 2
+  row = (total >= half).argmax(0)
+  columns = np.arange(ink.shape[1])
+  here = ink[row, columns]
+  share = np.divide(half - (total[row, columns] - here), here,
+                    out=np.zeros_like(half), where=here > 0)
+  return row - .5 + share

@@ -19,6 +19,9 @@ from medrl.media import ecg_beat
 _SLOPES = (.007, .011, .016, .024)
 _STILL = .07            # of the fastest slope of QRS: below it QRS is over
 _STILL_FOR = .008       # s
+_MOMENT = .2            # of that slope: below it the leads are nearly at rest
+_SLOW_T = .5            # of that slope: T is slower
+_SHORTEST_T = .055      # s
 _HALF_QRS = .07         # s from the centre, in which the fastest slope lies
 _LONGEST_HALF = .16     # s from there to an end of QRS
 _SMOOTH = .008          # s, of the Gaussian under which waves are looked for
@@ -84,13 +87,18 @@ def _still(speed: np.ndarray, peak: int, still: float,
   slow = speed[peak:stop] < still
   run = max(int(_STILL_FOR * rate), 1)
   resting = np.convolve(slow, np.ones(run), 'valid') > run - .5
-  if resting.any():
-    return peak + int(resting.argmax())
-  # T that follows at once leaves a moment, but no rest.
+  rest = peak + int(resting.argmax()) if resting.any() else None
+  # T that follows at once leaves a moment, but no rest: the rest is then that
+  # after T, a long and slow wave.
   start = peak + int(.02 * rate)
-  (lows,) = dsp.argrelmin(speed[start:stop])
-  lows = lows[speed[start + lows] < .25 * speed[peak]]
-  return start + int(lows[0]) if len(lows) else None
+  before = stop if rest is None else rest - int(_SHORTEST_T * rate)
+  (lows,) = dsp.argrelmin(speed[start:max(before, start)])
+  lows = start + lows[speed[start + lows] < _MOMENT * speed[peak]]
+  if len(lows):
+    low = int(lows[speed[lows].argmin()])
+    if speed[low:rest or stop].max() < _SLOW_T * speed[peak]:
+      return low
+  return rest
 
 
 def _size(beat: ecg_beat.Beat, onset: int, rate: float) -> np.ndarray:

@@ -244,8 +244,6 @@ def zarr(root: pathlib.Path, path: str, **changes) -> pathlib.Path:
 def zarrs(root: pathlib.Path, outside: pathlib.Path) -> list[damage.Case]:
   """Zarr arrays that are damaged, claim too much or lead elsewhere."""
   made = functools.partial(zarr, root)
-  case = lambda name, want: damage.Case(f'zarr/{name}', want,   # noqa: E731
-                                        {'axes': 'SAR'})
   made('zarr/whole.zarr')
   (made('zarr/cut.zarr') / '1.0.0').write_bytes(b'cut off')
   (made('zarr/text.zarr') / '.zarray').write_text('{"zarr_format": 2')
@@ -277,8 +275,8 @@ def zarrs(root: pathlib.Path, outside: pathlib.Path) -> list[damage.Case]:
             {'type': 'scale', 'scale': [1, 1, 1]}]}]}]}))
   bad = ('cut', 'text', 'none', 'huge', 'wraps', 'chunk', 'kind', 'negative',
          'bomb', 'linked', 'folder', 'meta', 'climbs', 'absolute')
-  return [case('whole.zarr', 'good'),
-          *(case(f'{name}.zarr', 'error') for name in bad)]
+  return [damage.Case(f'zarr/{name}.zarr', want, {'axes': 'SAR'})
+          for name, want in (('whole', 'good'), *((n, 'error') for n in bad))]
 
 
 def ecgs(root: pathlib.Path, data: pathlib.Path,

@@ -239,6 +239,7 @@ def test_what_else_lies_in_a_folder(folder, tmp_path):
   (folder.path / '.hidden').write_bytes(b'DICM')
   (folder.path / 'below').mkdir()
   report = dicom_files.tagged(np.zeros((2, 2), np.uint8), Modality='SR')
+  report.SOPClassUID = '1.2.840.10008.5.1.4.1.1.88.11'   # Basic Text SR
   del report.Rows, report.PixelData
   (folder.path / 'SR1').write_bytes(dicom_files.written(report))
   assert folder.open().shape == (4, 6, 1)
@@ -249,6 +250,18 @@ def test_what_else_lies_in_a_folder(folder, tmp_path):
   (folder.path / 'cut').write_bytes(bytes(128) + b'DICM' + b'\xff' * 40)
   with pytest.raises(ValueError, match='cut.*header is damaged'):
     folder.open()
+
+
+@pytest.mark.parametrize('size', [0, 100, 400, 900])
+@pytest.mark.parametrize('which', [0, 3])
+def test_a_slice_cut_short_is_not_left_out(folder, which, size):
+  """At the ends no gap would tell."""
+  for number in range(4):
+    folder.add(number)
+  path = sorted(p for p in folder.path.iterdir())[which]
+  path.write_bytes(path.read_bytes()[:size])
+  with pytest.raises(ValueError, match=path.name):
+    dicom_series.load(folder.path.name, folder.root)
 
 
 def test_nothing_outside_the_root_is_read(folder, tmp_path_factory):
