@@ -170,9 +170,14 @@ def optim(learning_rate):
 def runlocal(c):
   """Two steps on a laptop, to see that a study runs at all."""
   c.model.size = 'toy'
-  few = 'count' if 'count' in c.data.options else 'limit'
-  c.data.options[few] = 64
-  c.eval.options[few] = 16
+  sets = [(c.data.options, c.eval.options)]
+  if c.data.mixture:
+    sets = [(part.options, c.eval.options[name])
+            for name, part in c.data.mixture.items()]
+  for options, held_out in sets:
+    few = 'count' if 'count' in options else 'limit'
+    options[few] = 64 // len(sets)
+    held_out[few] = 16 // len(sets)
   c.eval.prompts = 8
   c.eval.resamples = 50
   c.rollout.update(dict(prompts=4, group=2, length=8))

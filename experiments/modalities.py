@@ -32,10 +32,9 @@ KINDS = {
 def get_config(arg=''):
   switch = common.parse_arg(arg, runlocal=False)
   c = base.get_config()
-  count, held_out = (48, 8) if switch['runlocal'] else (2048, 40)
   c.data.mixture = ml_collections.ConfigDict({
       name: dict(dataset=dataset, weight=1., options=dict(
-          count=count, seed=0, tasks=tasks, permute=False,
+          count=2048, seed=0, tasks=tasks, permute=False,
           demonstration_error=0.5))
       for name, (dataset, tasks) in KINDS.items()})
   c.data.buckets = ((240, 576),)
@@ -49,13 +48,11 @@ def get_config(arg=''):
   c.rl.steps = 60
   c.rl.optim.learning_rate = 2e-4
   c.rl.optim.schedule = 'cosine'
-  c.eval.options = {name: dict(count=held_out, demonstration_error=0.)
+  c.eval.options = {name: dict(count=40, demonstration_error=0.)
                     for name in KINDS}
   c.eval.every = 100
   c.eval.prompts = 20
   c.eval.sampled = False
   if switch['runlocal']:
-    options = c.eval.options
     base.runlocal(c)
-    c.eval.options = options
   return c

@@ -28,7 +28,7 @@ def sources(config, split: str, overrides) -> tuple[mixture.Source, ...]:
   data = config.data
   if not data.mixture:
     found = named.records(data.dataset, data.root, split,
-                  {**data.options, **overrides})
+                          {**data.options, **overrides})
     return (_source(found, data.root, 1., data.dataset, data.balance),)
   for name in overrides:
     if name not in data.mixture:
@@ -45,7 +45,7 @@ def sources(config, split: str, overrides) -> tuple[mixture.Source, ...]:
     root = part.root if 'root' in part else data.root
     options = dict(part.options) if 'options' in part else {}
     found = named.records(part.dataset, root, split,
-                  {**options, **overrides.get(name, {})})
+                          {**options, **overrides.get(name, {})})
     out.append(_source(found, root, part.weight, name, data.balance))
   return tuple(out)
 

@@ -3,10 +3,12 @@
 
 import importlib
 import pathlib
+import types
 
 import pytest
 
 from medrl import build
+from medrl import feed
 from medrl import lookup
 from medrl import metrics
 from medrl.trainers import session
@@ -53,7 +55,9 @@ def test_prompts_and_demonstrations_fit_where_the_study_puts_them(
   config = study(name, 'runlocal')
   needs_data(config)
   length = config.sft.length if study(name, '').sft.steps else 0
-  batches = session.pipeline(build.run(config, tmp_path), 1, length)
+  opened = types.SimpleNamespace(run=build.run(config, tmp_path),
+                                 training=feed.training(config))
+  batches = session.pipeline(opened, 1, length)
   for _ in range(48):
     next(batches)   # raises where one does not fit
 

@@ -153,7 +153,7 @@ def _span(name: str, pr: float, qrs: float,
   rest = qt - qrs
   # P ends well before QRS, and T takes the larger part of what follows it.
   low, high = {'p': (-pr, -pr + min(.11, .64 * pr)),
-               't': (qt - min(.62 * rest + .025, .9 * rest), qt)}.get(
+               't': (qt - min(.62 * rest + .025, .78 * rest), qt)}.get(
                    name, (0., qrs))
   start, end, peak = _WAVES[name][1]
   onset, offset = low + start * (high - low), low + end * (high - low)

@@ -20,8 +20,8 @@ _SLOPES = (.007, .011, .016, .024)
 _STILL = .07            # of the fastest slope of QRS: below it QRS is over
 _STILL_FOR = .008       # s
 _MOMENT = .2            # of that slope: below it the leads are nearly at rest
-_SLOW_T = .5            # of that slope: T is slower
-_SHORTEST_T = .055      # s
+_SLOW, _SLOW_T = .2, .6    # of that slope: P and T are slower
+_LEAST_LIMB = .02       # s
 _HALF_QRS = .07         # s from the centre, in which the fastest slope lies
 _LONGEST_HALF = .16     # s from there to an end of QRS
 _SMOOTH = .008          # s, of the Gaussian under which waves are looked for
@@ -73,31 +73,48 @@ def _qrs(beat: ecg_beat.Beat, rate: float) -> tuple[int, int] | None:
     if noise < _STILL * speed[peak]:
       break
   still = max(noise, _STILL * speed[peak])
-  offset = _still(speed, peak, still, rate)
-  onset = _still(speed[::-1], size - 1 - peak, still, rate)
-  if onset is None or offset is None:
+  # Where P ends is no question of its level, since no other is known yet.
+  onset = _still(speed[::-1], np.ones(size), size - 1 - peak, still, rate)
+  if onset is None:
     return None
-  return size - 1 - onset, offset
+  onset = size - 1 - onset
+  offset = _still(speed, _size(beat, onset, rate), peak, still, rate)
+  if offset is None:
+    return None
+  # A corner is seen by about half of a half window too early; the narrowest
+  # one makes up for feet that begin too gently to be seen.
+  early = int(round(.5 * (half - _SLOPES[0]) * rate))
+  return onset + early, max(offset - early, onset + early + 1)
 
 
-def _still(speed: np.ndarray, peak: int, still: float,
+def _still(speed: np.ndarray, away: np.ndarray, peak: int, still: float,
            rate: float) -> int | None:
-  """Where the leads come to rest after `peak`, or nearly so before a wave."""
+  """Where the leads come to rest after `peak`, or nearly so before a wave.
+
+  Args:
+    speed: [samples] of the leads.
+    away: [samples], distance of the leads from their level.
+    peak: where QRS is fastest.
+    still: speed of a rest.
+    rate: samples a second.
+  """
   stop = min(peak + int(_LONGEST_HALF * rate), len(speed))
   slow = speed[peak:stop] < still
   run = max(int(_STILL_FOR * rate), 1)
   resting = np.convolve(slow, np.ones(run), 'valid') > run - .5
   rest = peak + int(resting.argmax()) if resting.any() else None
-  # T that follows at once leaves a moment, but no rest: the rest is then that
-  # after T, a long and slow wave.
+  # A wave that follows at once leaves a moment, but no rest: that comes after
+  # its peak or its end. It is no part of QRS if it is slow, or if it leads away
+  # from the level to which QRS has come back.
+  end = stop - 1 if rest is None else rest
   start = peak + int(.02 * rate)
-  before = stop if rest is None else rest - int(_SHORTEST_T * rate)
-  (lows,) = dsp.argrelmin(speed[start:max(before, start)])
+  (lows,) = dsp.argrelmin(speed[start:max(end - int(_LEAST_LIMB * rate), start)])
   lows = start + lows[speed[start + lows] < _MOMENT * speed[peak]]
-  if len(lows):
-    low = int(lows[speed[lows].argmin()])
-    if speed[low:rest or stop].max() < _SLOW_T * speed[peak]:
-      return low
+  for low in lows[speed[lows].argsort()]:
+    after = speed[low:end + 1].max() / speed[peak]
+    back = away[low] < .5 * away[low:end + 1].max()
+    if after < _SLOW or after < _SLOW_T and back:
+      return int(low)
   return rest
 
 
