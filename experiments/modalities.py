@@ -35,22 +35,22 @@ def get_config(arg=''):
   c.data.mixture = ml_collections.ConfigDict({
       name: dict(dataset=dataset, weight=1., options=dict(
           count=2048, seed=0, tasks=tasks, permute=False,
-          demonstration_error=0.5))
+          trace=False, demonstration_error=0.5))
       for name, (dataset, tasks) in KINDS.items()})
   c.data.buckets = ((240, 576),)
   c.data.workers = 1
   c.processor.vocab = 768
-  c.sft.steps = 250
+  c.sft.steps = 240
   c.sft.optim.schedule = 'cosine'
-  c.sft.prompts = 10
-  c.sft.length = 80
-  c.rollout.update(dict(prompts=10, length=80))
-  c.rl.steps = 60
+  c.sft.prompts = 20
+  c.sft.length = 20
+  c.rollout.update(dict(prompts=20, length=20))
+  c.rl.steps = 160
   c.rl.optim.learning_rate = 2e-4
   c.rl.optim.schedule = 'cosine'
   c.eval.options = {name: dict(count=40, demonstration_error=0.)
                     for name in KINDS}
-  c.eval.every = 100
+  c.eval.every = 80
   c.eval.prompts = 20
   c.eval.sampled = False
   if switch['runlocal']:

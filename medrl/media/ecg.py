@@ -108,7 +108,7 @@ def select(signal: types.Signal, leads: Sequence[str]) -> types.Signal:
   Raises:
     ValueError: a lead is neither there nor derivable, or there twice.
   """
-  if isinstance(leads, str):
+  if not isinstance(leads, (list, tuple)):
     raise ValueError(f'leads is {leads!r}; expected a list of names')
   rows = [_lead(signal, lead_name(str(lead))) for lead in leads]
   names = tuple(lead_name(str(lead)) for lead in leads)
@@ -195,7 +195,7 @@ def _shaped(signal: types.Signal, name: str, *, rate: float,
   signal = types.Signal(values, signal.rate,
                         tuple(lead_name(lead) for lead in signal.leads))
   try:
-    signal = select(signal, leads) if len(leads) else signal
+    signal = select(signal, leads) if leads else signal
     signal = resample(signal, rate) if rate else signal
   except ValueError as error:
     raise ValueError(f'{name!r}: {error}') from error
@@ -209,11 +209,11 @@ def _shaped(signal: types.Signal, name: str, *, rate: float,
 
 def _span(seconds: Sequence[float]) -> tuple[float, float]:
   """(start, end) in s, with an end of infinity for that of the file."""
-  if not len(seconds):
+  listed = list(seconds) if isinstance(seconds, (list, tuple)) else [None]
+  if not listed:
     return 0., math.inf
-  numbers = [s for s in seconds if isinstance(s, (int, float))]
-  if len(numbers) == len(seconds) == 2:
-    start, end = numbers[0], numbers[1] or math.inf
+  if len(listed) == 2 and all(isinstance(s, (int, float)) for s in listed):
+    start, end = listed[0], listed[1] or math.inf
     if 0 <= start < end:
       return float(start), float(end)
   raise ValueError(f'seconds is {seconds!r}; expected [start, end] with 0 <= '

@@ -130,9 +130,13 @@ def _repeat(beat: np.ndarray, at: np.ndarray, before: int,
 def _sway(rest: np.ndarray, rate: float) -> np.ndarray:
   """A cubic spline through each stretch of each lead; 0 through short ones."""
   sway = np.zeros_like(rest)
-  for row, out in zip(rest, sway):
-    labels, _ = ndimage.label(np.isfinite(row))
-    for (part,) in ndimage.find_objects(labels):
+  known = np.isfinite(rest)
+  # Leads that were recorded at the same time share the fit.
+  alike: dict[bytes, list[int]] = {}
+  for row, mask in enumerate(known):
+    alike.setdefault(mask.tobytes(), []).append(row)
+  for rows in alike.values():
+    for (part,) in ndimage.find_objects(ndimage.label(known[rows[0]])[0]):
       count = part.stop - part.start
       if count < _SHORTEST * rate:
         continue
@@ -140,5 +144,6 @@ def _sway(rest: np.ndarray, rate: float) -> np.ndarray:
       inner = np.linspace(0, count - 1, spans + 1)
       knots = np.concatenate([[0.] * 3, inner, [count - 1.] * 3])
       place = np.arange(float(count))
-      out[part] = interpolate.make_lsq_spline(place, row[part], knots)(place)
+      spline = interpolate.make_lsq_spline(place, rest[rows, part].T, knots)
+      sway[rows, part] = spline(place).T
   return sway

@@ -18,6 +18,7 @@ from medrl.media import files
 UNITS = {'V': 1e3, 'mV': 1., 'uV': 1e-3}
 # Leads times samples held at once: 24 hours of two leads at 360 a second.
 MAX_VALUES = 1 << 26
+_MAX_TABLE = 1 << 27    # bytes: text is read as a whole
 INSTALL = 'install with: pip install -r launch/requirements-media.txt'
 
 Span = tuple[float, float]
@@ -34,17 +35,21 @@ def decode_table(data: bytes, name: str, span: Span, sampling: float | str,
     ValueError: no rate or unit is declared, a cell is no number, rows differ in
       length, or times are uneven.
   """
-  if unit not in UNITS:
+  if str(unit) not in UNITS:
     raise ValueError(f'{name!r}: unit is {unit!r}; a table needs one of '
                      f'{", ".join(UNITS)}')
+  if len(data) > _MAX_TABLE:
+    raise ValueError(f'{name!r} has {len(data)} bytes; expected at most '
+                     f'{_MAX_TABLE} of a table: cut it or use WFDB')
   names, values = files.decoded(name, 'a table of leads',
                                 lambda: _table(data))
   if isinstance(sampling, str):
     column, _, scale = sampling.partition('/')
     if column not in names or scale not in ('', 's', 'ms'):
-      raise ValueError(f'{name!r}: sampling is {sampling!r}; expected samples '
-                       f'a second or one of the columns {", ".join(names)}, with '
-                       "'/ms' behind it where it holds milliseconds")
+      raise ValueError(
+          f'{name!r}: sampling is {sampling!r}; expected samples a second or '
+          f'one of the columns {", ".join(names)}, with \'/ms\' behind it '
+          'where it holds milliseconds')
     place = names.index(column)
     times = values[place] * (1e-3 if scale == 'ms' else 1)
     rate = _rate_of_times(times, name)
@@ -154,7 +159,7 @@ def _rate_of_times(times: np.ndarray, name: str) -> float:
 
 
 def millivolts(unit: Any) -> float | None:
-  """mV in a unit, in whatever case it is written; None of what is no voltage."""
+  """mV in a unit, whatever its case; None of what is no voltage."""
   bare = re.sub('[\u00b5\u03bc]', 'u', str(unit).strip()).lower()
   return {name.lower(): scale for name, scale in UNITS.items()}.get(bare)
 

@@ -28,7 +28,7 @@ _HALF_QRS = .09        # s, around the centre of a beat
 _SHORTEST = .5         # s: nothing is found in less
 _REFRACTORY = .2       # s, in which no second beat can follow
 _T_WAVE = .36          # s, within which a T wave may look like a beat
-_T_SHARE = .4         # of the energy of a beat: more is no T wave
+_T_SHARE = .4          # of the energy of a beat: more is no T wave
 _ALIKE = .8            # correlation of a beat at an end with the average
 _RIM = .2              # s from an end where a beat must be alike
 _SEARCH_BACK = 1.66    # RR intervals without a beat before a second look
@@ -75,8 +75,10 @@ def intervals(signal: types.Signal) -> dict[str, float]:
     1920).
 
   Raises:
-    ValueError: as in `beats`.
+    ValueError: as in `beats`, or another unit than mV.
   """
+  if signal.unit != 'mV':
+    raise ValueError(f'the signal is in {signal.unit!r}; expected mV')
   values = _prepared(signal)
   at = _found(values)
   rr = _rr(signal, at / RATE)
@@ -117,9 +119,7 @@ def _at_rate(signal: types.Signal) -> np.ndarray:
 
 
 def _filtered(values: np.ndarray) -> np.ndarray:
-  """The leads in the band of QRS, without a shift; 0 for too short a signal."""
-  if values.shape[1] < _SHORTEST * RATE:
-    return np.zeros_like(values)
+  """The leads in the band of QRS, without a shift in time."""
   band = dsp.butter(2, _BAND, 'bandpass', fs=RATE, output='sos')
   return dsp.sosfiltfilt(band, ecg.bridge(values))
 
@@ -142,6 +142,8 @@ def _energy(filtered: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def _found(values: np.ndarray) -> np.ndarray:
   """Beats as fractions of a sample of `values`, as `_prepared` gives them."""
+  if values.shape[1] < _SHORTEST * RATE:
+    return np.zeros(0)
   filtered = _filtered(values)
   energy = _energy(filtered, np.isfinite(values))
   window = ndimage.uniform_filter1d(energy, int(_WINDOW * RATE), mode='nearest')

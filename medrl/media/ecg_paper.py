@@ -74,15 +74,19 @@ def load(path: str, root: str, **options: Any) -> np.ndarray:
     FileNotFoundError: there is no such file.
     ImportError: as in `ecg.load`.
   """
-  drawn, read = _keywords(draw), _keywords(ecg.load)
-  unknown = sorted(set(options) - drawn - read)
-  if unknown:
-    raise ValueError(f'{path!r}: no option {", ".join(map(repr, unknown))}; '
-                     f'expected {", ".join(sorted(drawn | read))}')
-  signal = ecg.load(path, root, **{
-      name: value for name, value in options.items() if name in read})
-  return draw(signal, **{
-      name: value for name, value in options.items() if name in drawn})
+  read, drawn = _split(path, options)
+  return draw(ecg.load(path, root, **read), **drawn)
+
+
+def decode(data: bytes, name: str, **options: Any) -> np.ndarray:
+  """As `load`, of the bytes of what `ecg.decode` reads.
+
+  Raises:
+    ValueError: as in `load`.
+    ImportError: as in `ecg.load`.
+  """
+  read, drawn = _split(name, options)
+  return draw(ecg.decode(data, name, **read), **drawn)
 
 
 def draw(signal: types.Signal, *, pixels_per_mm: float = 4.,
@@ -132,15 +136,22 @@ def geometry(signal: types.Signal, *, pixels_per_mm: float = 4.,
   return _plan(signal, layout, rhythm, length, (pixels_per_mm, speed, gain))[0]
 
 
-def _keywords(function: Any) -> set[str]:
-  parameters = inspect.signature(function).parameters.values()
-  return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+def _split(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+  """The options of `ecg.load` and those of `draw`."""
+  sets = [{p.name for p in inspect.signature(function).parameters.values()
+           if p.kind is p.KEYWORD_ONLY} for function in (ecg.load, draw)]
+  unknown = sorted(set(options).difference(*sets))
+  if unknown:
+    raise ValueError(f'{name!r}: no option {", ".join(map(repr, unknown))}; '
+                     f'expected {", ".join(sorted(set().union(*sets)))}')
+  return tuple({key: options[key] for key in options if key in names}
+               for names in sets)
 
 
 def _plan(signal: types.Signal, layout: str, rhythm: str, length: float,
           scales: tuple[float, float, float]
           ) -> tuple[Geometry, list[np.ndarray], list[int]]:
-  """The geometry, the samples of each cell in mV, and rows' zero lines in mm."""
+  """The geometry, samples of each cell in mV, and rows' zero lines in mm."""
   scale, speed, gain = _checked(signal, length, scales)
   cells, shown, zeros, top = [], [], [], _TOP
   for row in _rows(signal, layout, rhythm):

@@ -108,7 +108,8 @@ def _still(speed: np.ndarray, away: np.ndarray, peak: int, still: float,
   # from the level to which QRS has come back.
   end = stop - 1 if rest is None else rest
   start = peak + int(.02 * rate)
-  (lows,) = dsp.argrelmin(speed[start:max(end - int(_LEAST_LIMB * rate), start)])
+  before = max(end - int(_LEAST_LIMB * rate), start)
+  (lows,) = dsp.argrelmin(speed[start:before])
   lows = start + lows[speed[start + lows] < _MOMENT * speed[peak]]
   for low in lows[speed[lows].argsort()]:
     after = speed[low:end + 1].max() / speed[peak]

@@ -38,7 +38,7 @@ def read(path: str, root: str, span: ecg_files.Span) -> types.Signal:
   """
   wfdb = _wfdb()
   name = _record(path, root)
-  header = files.decoded(path, 'a WFDB header', lambda: wfdb.rdheader(name))
+  header = _header(wfdb, name)
   _check_header(wfdb, header, name, root)
   if not header.sig_len and not header.n_sig:
     raise ValueError(f'{path!r} has no signals')
@@ -96,10 +96,25 @@ def _record(path: str, root: str) -> str:
   full = pathlib.Path(os.path.abspath(os.path.join(root, path)))
   files.locate(str(full), root)
   _check_below(full, root)
-  if full.suffix == '.hea' and full.stat().st_size > _MAX_HEADER:
-    raise ValueError(f'{path!r} has {full.stat().st_size} bytes; expected at '
-                     f'most {_MAX_HEADER} of a header')
   return str(full.with_suffix(''))
+
+
+def _header(wfdb: Any, name: str) -> Any:
+  """What wfdb makes of the header of a record, if that names files beside it.
+  """
+  path = name + '.hea'
+  size = pathlib.Path(path).stat().st_size
+  if size > _MAX_HEADER:
+    raise ValueError(f'{path!r} has {size} bytes; expected at most '
+                     f'{_MAX_HEADER} of a header')
+  text = pathlib.Path(path).read_text(encoding='latin-1')
+  lines = [line.split() for line in text.splitlines()
+           if line.strip() and not line.lstrip().startswith('#')]
+  for file in {words[0] for words in lines[1:]}:
+    # A folder is no more meant than a URL: names are of files beside it.
+    if any(mark in file for mark in ('/', '\\', ':', '..')):
+      raise ValueError(f'{path!r} names {file!r}; expected a file beside it')
+  return files.decoded(path, 'a WFDB header', lambda: wfdb.rdheader(name))
 
 
 def _check_below(full: pathlib.Path, root: str) -> None:
@@ -118,10 +133,8 @@ def _check_header(wfdb: Any, header: Any, name: str, root: str,
       raise ValueError(f'{name!r}: {len(header.seg_name)} segments, or '
                        'segments within segments')
     for segment in set(header.seg_name) - {'~'}:
-      _check_name(segment, folder, segment + '.hea', root)
-      inner = files.decoded(
-          segment, 'a WFDB header',
-          lambda segment=segment: wfdb.rdheader(str(folder / segment)))
+      _check_file(folder / (segment + '.hea'), root)
+      inner = _header(wfdb, str(folder / segment))
       _check_header(wfdb, inner, str(folder / segment), root, nested=True)
     return
   if not header.n_sig or not header.file_name:
@@ -130,24 +143,16 @@ def _check_header(wfdb: Any, header: Any, name: str, root: str,
     raise ValueError(f'{name!r}: {header.n_sig} signals are announced and '
                      f'{len(header.file_name)} described')
   for file in set(header.file_name) - {'~'}:
-    full = _check_name(file, folder, file, root)
+    _check_file(folder / file, root)
     rows = [i for i, other in enumerate(header.file_name) if other == file]
-    _check_length(header, rows, full)
+    _check_length(header, rows, folder / file)
 
 
-def _check_name(name: str, folder: pathlib.Path, file: str,
-                root: str) -> pathlib.Path:
-  # wfdb shortens a/../b by text, which a link for a would make another file.
-  if '::' in name or '://' in name or os.path.isabs(name) or (
-      '..' in pathlib.PurePath(name).parts):
-    raise ValueError(f'the header in {str(folder)!r} names {name!r}; expected '
-                     'a file beside it')
-  full = folder / file
+def _check_file(full: pathlib.Path, root: str) -> None:
   _check_below(full, root)
   if not full.is_file():
     raise FileNotFoundError(f'no file {str(full)!r}, which the WFDB header '
                             'beside it names')
-  return full
 
 
 def _check_length(header: Any, rows: list[int], full: pathlib.Path) -> None:
