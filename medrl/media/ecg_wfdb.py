@@ -7,6 +7,7 @@ fetched. What it cannot read of a record it does not guess.
 import math
 import os
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ _PACKED = ('508', '516', '524')    # FLAC
 _MAX_HEADER = 1 << 20
 _MAX_ANNOTATIONS = 1 << 26
 _MAX_SEGMENTS = 10_000
+# Samples a second, and of a counter, with its base (header(5)).
+_NUMBER = r'-?\d+(\.\d*)?'
+_RATE = re.compile(rf'{_NUMBER}(/{_NUMBER}(\({_NUMBER}\))?)?')
 
 
 def read(path: str, root: str, span: ecg_files.Span) -> types.Signal:
@@ -110,6 +114,10 @@ def _header(wfdb: Any, name: str) -> Any:
   text = pathlib.Path(path).read_text(encoding='latin-1')
   lines = [line.split() for line in text.splitlines()
            if line.strip() and not line.lstrip().startswith('#')]
+  # wfdb takes as much of a number as it knows: 1 of 1e300.
+  if lines and len(lines[0]) > 2 and not _RATE.fullmatch(lines[0][2]):
+    raise ValueError(f'{path!r} has {lines[0][2]!r} samples a second; expected '
+                     f'a number, as in header(5)')
   for file in {words[0] for words in lines[1:]}:
     # A folder is no more meant than a URL: names are of files beside it.
     if any(mark in file for mark in ('/', '\\', ':', '..')):
