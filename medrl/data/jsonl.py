@@ -12,6 +12,7 @@ layouts are read by field map (`tabular`).
 from collections.abc import Callable, Iterator, Sequence
 import datetime
 import json
+import logging
 import math
 import pathlib
 from typing import Any
@@ -55,7 +56,7 @@ def records(root: str, split: str, *, file: str, tasks: Sequence[str] = (),
     tasks: tasks to keep; all if empty.
     limit: records at most; 0 for all.
     exclude: ids of records to leave out, such as those that an overlap check
-      names.
+      names; it is logged how many of them the file does not have.
     validation: fraction of patients.
     test: fraction of patients.
     seed: of the split.
@@ -65,8 +66,8 @@ def records(root: str, split: str, *, file: str, tasks: Sequence[str] = (),
 
   Raises:
     FileNotFoundError: the root or the file is missing.
-    ValueError: a line that is no record, with file, line and id; or a task or
-      an excluded id that the file does not have.
+    ValueError: a line that is no record, with file, line and id; or a task
+      that the file does not have.
   """
   found = read(root, file)
   known = {r.task for r in found}
@@ -74,8 +75,10 @@ def records(root: str, split: str, *, file: str, tasks: Sequence[str] = (),
     if task not in known:
       raise ValueError(f'{file}: no record of task {task!r}; it has '
                        f'{sorted(known)}')
-  for name in set(exclude) - {r.id for r in found}:
-    raise ValueError(f'{file}: no record {name!r}, which exclude names')
+  absent = set(exclude) - {r.id for r in found}
+  if absent:
+    logging.warning('%s has not %d of the %d records that exclude names', file,
+                    len(absent), len(exclude))
   chosen = [r for r in splits.assign(found, split, validation=validation,
                                      test=test, seed=seed)
             if (not tasks or r.task in tasks) and r.id not in exclude]

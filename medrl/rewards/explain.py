@@ -94,14 +94,16 @@ def record_of(entry: Mapping[str, Any]) -> types.Record:
   Raises:
     ValueError: a key is unknown, or a value does not fit.
   """
-  known = [field.name for field in dataclasses.fields(types.Record)]
+  # Media are `images`, as in a file of JSON lines.
+  known = ['images', *(field.name for field in dataclasses.fields(types.Record)
+                       if field.name != 'media')]
   for name in entry:
     if name not in known:
       raise ValueError(f'record: unknown key {name!r}; '
                        f'{lookup.nearest(name, known)}')
   fields = {'id': 'typed', 'question': '', 'answer': None,
             'answer_type': 'text', **entry}
-  fields['images'] = tuple(map(types.Media, fields.get('images', ())))
+  fields['media'] = tuple(map(types.Media, fields.pop('images', ())))
   return types.Record(**fields)
 
 
