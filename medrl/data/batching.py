@@ -140,9 +140,10 @@ def _stack_stream(examples, name, bucket, settings) -> types.Patches:
   # place once the prompt is padded.
   slots = [np.where(p.slot >= len(e.ids), length, p.slot)
            for p, e in zip(parts, examples)]
-  values = np.zeros((len(parts), n, settings.frames, width), np.uint8)
+  values = np.empty((len(parts), n, settings.frames, width), np.uint8)
   for row, p in zip(values, parts):
     row[:len(p.values)] = p.values   # a still's frame fills all of them
+    row[len(p.values):] = 0
   return types.Patches(
       values.reshape(len(parts), n, -1),
       _rows([p.coords for p in parts], n), _rows([p.window for p in parts], n),
@@ -154,9 +155,10 @@ def _rows(arrays, length: int, value: int = 0) -> np.ndarray:
   """Arrays [n, ...] as int32, padded behind to `length` and stacked."""
   arrays = [np.asarray(array) for array in arrays]
   shape = (len(arrays), length, *arrays[0].shape[1:])
-  out = np.full(shape, value, np.int32)
+  out = np.empty(shape, np.int32)
   for row, array in zip(out, arrays):
     row[:len(array)] = array
+    row[len(array):] = value
   return out
 
 

@@ -7,7 +7,7 @@ cut to a bucket here.
 from collections.abc import Sequence
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,9 +68,30 @@ def _soft(ids: np.ndarray, pads: Sequence[int]) -> np.ndarray:
   return functools.reduce(np.logical_or, [ids == pad for pad in pads])
 
 
+class _Rendered(NamedTuple):
+  """A prompt's arrays, whatever its pixels: as in Example, and soft places."""
+  ids: np.ndarray
+  positions: np.ndarray
+  soft: np.ndarray
+
+
+# Prompts of a data set are often the same but for the picture. It saves most of
+# what a small picture costs beside its decoding.
+@functools.lru_cache(maxsize=1024)
+def _render(parts: tuple[tuple[str, bool], ...], grids: tuple[Grid, ...],
+            ticks: tuple[tuple[int, ...], ...], tokenizer: text_lib.Tokenizer,
+            pads: tuple[int, ...], merge: int) -> _Rendered:
+  ids = _tokenise(parts, grids, tokenizer, pads, merge)
+  out = _Rendered(ids, positions(ids, grids, pads, merge, ticks),
+                  np.flatnonzero(_soft(ids, pads)))
+  for array in out:
+    array.flags.writeable = False   # it is given out again and again
+  return out
+
+
 def _tokenise(parts: Sequence[tuple[str, bool]], grids: Sequence[Grid],
-              tokenizer: text_lib.Tokenizer, layout: types.Layout,
-              pads: Sequence[int]) -> np.ndarray:
+              tokenizer: text_lib.Tokenizer, pads: Sequence[int],
+              merge: int) -> np.ndarray:
   """Ids of the segments, each pad repeated as its image or clip needs."""
   ids = np.array([i for text, markup in parts
                   for i in tokenizer.encode(text, specials=markup)], np.int32)
@@ -79,7 +100,7 @@ def _tokenise(parts: Sequence[tuple[str, bool]], grids: Sequence[Grid],
     raise ValueError(f'the prompt has {soft.sum()} image tokens for '
                      f'{len(grids)} images; is one in the system turn?')
   repeats = np.ones(len(ids), int)
-  repeats[soft] = [g[0] * math.prod(qwen_patches.units(g, layout.merge))
+  repeats[soft] = [g[0] * math.prod(qwen_patches.units(g, merge))
                    for g in grids]
   return np.repeat(ids, repeats)
 
@@ -91,9 +112,10 @@ def _cut(medium, layout: types.Layout) -> list[tuple[str, tuple]]:
         f'a signal of leads {medium.leads}: this family has no encoder for it; '
         f'draw it (loader medrl.media.ecg_paper.load)')
   if isinstance(medium, types.Clip):
-    return [('video', qwen_patches.patchify_clip(medium, layout))]
+    values, grid, ticks = qwen_patches.patchify_clip(medium, layout)
+    return [('video', (values, grid, tuple(ticks.tolist())))]
   stills = medium if isinstance(medium, tuple) else (medium,)
-  return [('image', (*qwen_patches.patchify(still, layout), np.zeros(1, int)))
+  return [('image', (*qwen_patches.patchify(still, layout), (0,)))
           for still in stills]
 
 
@@ -120,15 +142,16 @@ def encode(record: types.Record, media: Sequence[Any],
   try:
     cut = [c for medium in media for c in _cut(medium, layout)]
     patches = [(values, grid) for _, (values, grid, _) in cut]
-    grids = [grid for _, grid in patches]
     parts = template.segments(record, [kind for kind, _ in cut], prompt)
-    pads = [tokenizer.id(layout.specials[role])
-            for role in ('image_pad', 'video_pad')]
-    ids = _tokenise(parts, grids, tokenizer, layout, pads)
+    pads = tuple(tokenizer.id(layout.specials[role])
+                 for role in ('image_pad', 'video_pad'))
+    rendered = _render(
+        tuple(parts), tuple(grid for _, grid in patches),
+        tuple(ticks for _, (_, _, ticks) in cut), tokenizer, pads, layout.merge)
     streams = {}
     if patches:
-      slots = np.flatnonzero(_soft(ids, pads))
-      streams['image'] = qwen_patches.pack(patches, layout, slots, len(ids))
+      streams['image'] = qwen_patches.pack(patches, layout, rendered.soft,
+                                           len(rendered.ids))
     target = []
     if record.demonstration:
       target = [*tokenizer.encode(record.demonstration),
@@ -136,10 +159,8 @@ def encode(record: types.Record, media: Sequence[Any],
   except ValueError as error:
     raise ValueError(f'record {record.id!r}: {error}') from error
   return types.Example(
-      record=record, ids=ids, media=streams,
-      positions=positions(ids, grids, pads, layout.merge,
-                          [ticks for _, (_, _, ticks) in cut]),
-      target=np.array(target, np.int32),
+      record=record, ids=rendered.ids, positions=rendered.positions,
+      media=streams, target=np.array(target, np.int32),
       prompt=''.join(text for text, _ in parts))
 
 
