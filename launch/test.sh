@@ -9,4 +9,5 @@ setup requirements.txt launch/requirements-{rewards,media,readers}.txt \
 # Two processes, as many as the smallest machine has cores: compiling, which
 # most of the time goes to, uses one each.
 export JAX_PLATFORMS=cpu
-exec python -m pytest -q -n 2 --dist loadfile "$@"
+# Files in the order of collection, long ones first (tests/conftest.py).
+exec python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -15,6 +15,7 @@ QUICK = ('--xla_backend_optimization_level=0 '
          '--xla_llvm_disable_expensive_passes=true '
          '--xla_cpu_use_fusion_emitters=false')
 _CACHE = pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'jax'
+_LONG = ('trainers', 'evals', 'notebooks')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('XLA_FLAGS', QUICK)
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
@@ -27,6 +28,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+  # Those that train first: one process would end with them while the other has
+  # nothing left to do.
+  items.sort(key=lambda item: item.path.parent.name not in _LONG)
   if 'slow' in config.option.markexpr:
     return
   for item in items:
