@@ -3,7 +3,7 @@
   bash launch/local.sh
 
 Expected: accuracy on unseen phantoms 0.41 after the cold start, 0.73 to 0.81 after
-RL (runs of one seed that differ in rounding), 8 minutes on two CPU cores with the
+RL (one seed, before and after a change of rounding), 8 minutes on two CPU cores with the
 installation.
 
 Demonstrations are partly a hasty reader's, wrong in consistent ways (sides
