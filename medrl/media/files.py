@@ -33,12 +33,7 @@ def locate(path: str, root: str) -> pathlib.Path:
     OutsideRoot: the path leaves the root or cannot be a path.
     FileNotFoundError: there is no such file.
   """
-  full, base = _resolved(path, root)
-  if not os.path.isfile(full):
-    raise FileNotFoundError(
-        f'no file {full!r}; it was formed as root / path from root {base!r} and '
-        f'path {path!r}, so check the root or the record')
-  return pathlib.Path(full)
+  return _there(path, root, 'file', os.path.isfile)
 
 
 def locate_folder(path: str, root: str) -> pathlib.Path:
@@ -48,12 +43,7 @@ def locate_folder(path: str, root: str) -> pathlib.Path:
     OutsideRoot: the path leaves the root or cannot be a path.
     FileNotFoundError: there is no such folder.
   """
-  full, base = _resolved(path, root)
-  if not os.path.isdir(full):
-    raise FileNotFoundError(
-        f'no folder {full!r}; it was formed as root / path from root {base!r} '
-        f'and path {path!r}, so check the root or the record')
-  return pathlib.Path(full)
+  return _there(path, root, 'folder', os.path.isdir)
 
 
 def within(full: pathlib.Path, root: str) -> bool:
@@ -92,6 +82,16 @@ def decoded(name: str, kind: str, read: Callable[[], Any]) -> Any:
   except Exception as error:
     raise Undecodable(f'{name!r} cannot be read as {kind}: '
                       f'{type(error).__name__}: {error}') from error
+
+
+def _there(path: str, root: str, kind: str,
+           found: Callable[[str], bool]) -> pathlib.Path:
+  full, base = _resolved(path, root)
+  if not found(full):
+    raise FileNotFoundError(
+        f'no {kind} {full!r}; it was formed as root / path from root {base!r} '
+        f'and path {path!r}, so check the root or the record')
+  return pathlib.Path(full)
 
 
 def _resolved(path: str, root: str) -> tuple[str, str]:
