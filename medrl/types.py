@@ -246,6 +246,8 @@ class Rollout(NamedTuple):
   token_mask: Any    # bool [P, G, T]: True where there is a token at all
   positions: Any     # int32 [P, G, T, 3]
   logps: Any         # float32 [P, G, T] at temperature 1, as the scorer's
+  drawn_logps: Any   # float32 [P, G, T] of what was drawn from: at the sampling
+                     # temperature, truncated, penalised
   entropy: Any       # float32 [P, G, T] nats, at temperature 1
   finished: Any      # bool [P, G]: ended by a stop id, not by the budget
 
@@ -257,6 +259,9 @@ class TrainBatch(NamedTuple):
   weights: Any        # float32 [P, G, T]: loss weight, 0 on masked tokens
   old_logps: Any      # float32 [P, G, T]
   ref_logps: Any      # float32 [P, G, T]; zeros when no KL is asked for
+  teacher_logps: Any  # float32 [P, G, T]; zeros when none is distilled
+  clip_scale: Any     # float32 [P, G]: multiplies the clip range
+  kl_scale: Any       # float32 [P, G]: multiplies the weight of the KL
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ class State(NamedTuple):
   written: Any       # bool [P, G, C]: the policy wrote this slot
   filled: Any        # bool [P, G, C]: there is a token in this slot
   logps: Any         # float32 [P, G, C]
+  drawn_logps: Any   # float32 [P, G, C]
   entropy: Any       # float32 [P, G, C]
   position: Any      # int32 [P, G]: rotary position of the next token
   done: Any          # bool [P, G]
@@ -81,6 +82,7 @@ def start(family, config, params, batch: types.Batch, keys,
       tokens=jnp.full(shape, options.pad, jnp.int32),
       written=jnp.zeros(shape, bool), filled=jnp.zeros(shape, bool),
       logps=jnp.zeros(shape, jnp.float32),
+      drawn_logps=jnp.zeros(shape, jnp.float32),
       entropy=jnp.zeros(shape, jnp.float32),
       position=jnp.broadcast_to(reach[:, None] + 1, (prompts, group)),
       done=jnp.zeros((prompts, group), bool),
@@ -148,6 +150,7 @@ def decode(family, config, params, state: State, options: sampling.Options,
         tokens=put(s.tokens, token), written=put(s.written, alive),
         filled=put(s.filled, alive),
         logps=put(s.logps, jnp.where(alive, logp, 0.)),
+        drawn_logps=put(s.drawn_logps, jnp.where(alive, logp, 0.)),
         entropy=put(s.entropy, jnp.where(alive, entropy, 0.)),
         position=s.position + alive,
         done=s.done | jnp.isin(drawn, stop), slot=s.slot + 1)
@@ -164,7 +167,8 @@ def finish(batch: types.Batch, state: State) -> types.Rollout:
       prompt=batch, tokens=state.tokens, action_mask=state.written,
       token_mask=state.filled,
       positions=jnp.repeat(positions[..., None], 3, axis=-1),
-      logps=state.logps, entropy=state.entropy, finished=state.done)
+      logps=state.logps, drawn_logps=state.drawn_logps, entropy=state.entropy,
+      finished=state.done)
 
 
 def rollout(family, config, params, batch: types.Batch, key, prompts,

@@ -25,6 +25,7 @@ from medrl import types
 from medrl.data import batching
 from medrl.evals import run as evals
 from medrl.rewards import credit
+from medrl.trainers import prepare
 from medrl.trainers import programs as programs_lib
 from medrl.trainers import reference_judge
 from medrl.trainers import session as session_lib
@@ -217,18 +218,18 @@ def restore_reference(session, digest: str, needs: tuple[str, ...]):
 
 
 def score_arrays(config, texts, written, scores: list[types.Score]
-                 ) -> programs_lib.Scores:
+                 ) -> prepare.Scores:
   """Scores as arrays, with credit by token where `rl.credit_weight` asks."""
   total = np.array([s.total for s in scores], np.float32)
   valid = np.array([s.valid for s in scores], bool)
   if not config.rl.credit_weight:
-    return programs_lib.Scores(total, valid, None)
+    return prepare.Scores(total, valid, None)
   given = np.full(written.shape, np.nan, np.float32)
   for p, (group, score) in enumerate(zip(texts, scores)):
     for g, (completion, spans) in enumerate(zip(group, score.spans)):
       places = np.flatnonzero(written[p, g])[:len(completion.ids)]
       given[p, g, places] = credit.token_credit(completion, spans)
-  return programs_lib.Scores(total, valid, given)
+  return prepare.Scores(total, valid, given)
 
 
 def reward_metrics(scores: list[types.Score], failed: dict[str, int]

@@ -17,8 +17,8 @@ from medrl.rl import logps as logps_lib
 from medrl.rollout import sampler
 from medrl.rollout import sampling
 from medrl.trainers import prefixes
+from medrl.trainers import scoring
 from medrl.trainers import signals
-from medrl.trainers import update
 
 _GREY = 127
 _OPTIONS = 26   # letters
@@ -58,13 +58,13 @@ def _of_sampler(tools: signals.Tools, field: str) -> signals.Signal:
 
 def _scored(tools: signals.Tools, view: str) -> signals.Signal:
   run = tools.run
-  scorer = update.Scorer(run.family, run.model, run.dtype,
+  scorer = scoring.Scorer(run.family, run.model, run.dtype,
                          run.config.rl.vocab_chunk, run.banned,
                          logps_lib.token_logps)
 
   def score(params, rollout, key, step):
     seen = look(view, rollout.prompt, jax.random.fold_in(key, step), run)
-    return update.policy_logps(scorer, params,
+    return scoring.policy_logps(scorer, params,
                                rollout._replace(prompt=seen))[0]
 
   program = signals.program(tools, f'logps/{view}', score, tools.params,

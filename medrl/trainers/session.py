@@ -32,8 +32,8 @@ from medrl import types
 from medrl.data import pipeline as pipeline_lib
 from medrl.evals import run as evals
 from medrl.rl import logps
+from medrl.trainers import scoring
 from medrl.trainers import state as state_lib
-from medrl.trainers import update
 
 # Exit status of a run that was asked to stop and can go on: 128 + SIGINT.
 STOPPED = 130
@@ -195,10 +195,10 @@ def pipeline(session: Session, prompts: int, target_length: int = 0,
                                settings, collate=collate, agree=build.agree)
 
 
-def scorer(run: build.Run) -> update.Scorer:
-  return update.Scorer(run.family, run.model, run.dtype,
-                       run.config.rl.vocab_chunk, run.banned,
-                       logps.token_logps)
+def scorer(run: build.Run) -> scoring.Scorer:
+  return scoring.Scorer(run.family, run.model, run.dtype,
+                        run.config.rl.vocab_chunk, run.banned,
+                        logps.token_logps)
 
 
 def evaluate(session: Session, params) -> dict[str, float]:

@@ -17,6 +17,8 @@ from medrl import sharding
 from medrl import types
 from medrl.data import batching
 from medrl.data import packing
+from medrl.trainers import objective
+from medrl.trainers import scoring
 from medrl.trainers import session as session_lib
 from medrl.trainers import state as state_lib
 from medrl.trainers import update
@@ -169,11 +171,12 @@ def _compile(session, state):
   def loss(trained, frozen, part):
     params = state_lib.merge(trained, frozen)
     if config.pack.tokens:
-      logps, entropy = update.packed_logps(scorer, params, types.Packed(*part))
-      return update.sft_loss(logps, entropy, part[2])
-    rollout = update.given(*part)
-    logps, entropy = update.policy_logps(scorer, params, rollout)
-    return update.sft_loss(logps, entropy, rollout.action_mask)
+      logps, entropy = scoring.packed_logps(scorer, params,
+                                            types.Packed(*part))
+      return objective.sft_loss(logps, entropy, part[2])
+    rollout = scoring.given(*part)
+    logps, entropy = scoring.policy_logps(scorer, params, rollout)
+    return objective.sft_loss(logps, entropy, rollout.action_mask)
 
   def step(state, batch):
     return update.step(state, batch, loss, session.tx, session.rate,

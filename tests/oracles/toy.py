@@ -181,4 +181,4 @@ def rollout(batch: types.Batch, tokens, mask) -> types.Rollout:
   positions = np.repeat((reach[:, None, None] + 1 + count)[..., None], 3, -1)
   zeros = np.zeros(tokens.shape, np.float32)
   return types.Rollout(batch, tokens, mask, mask, positions.astype(np.int32),
-                       zeros, zeros, np.ones(tokens.shape[:2], bool))
+                       zeros, zeros, zeros, np.ones(tokens.shape[:2], bool))

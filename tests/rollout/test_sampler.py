@@ -12,7 +12,7 @@ from medrl.models import qwen2_5_vl
 from medrl.rl import logps as logps_lib
 from medrl.rollout import sampler
 from medrl.rollout import sampling
-from medrl.trainers import update
+from medrl.trainers import scoring
 from tests.oracles import toy
 
 PROMPTS = [toy.prompt(1, [(56, 84)], 5), toy.prompt(2, words=9),
@@ -86,9 +86,9 @@ def test_cached_decoding_equals_a_full_forward(params, rollout):
 
 
 def test_the_scorer_of_the_update_agrees(params, rollout):
-  scorer = update.Scorer(qwen2_5_vl, toy.CONFIG, jnp.float32, 64, BANNED,
+  scorer = scoring.Scorer(qwen2_5_vl, toy.CONFIG, jnp.float32, 64, BANNED,
                          logps_lib.token_logps)
-  score = jax.jit(lambda p, r: update.policy_logps(scorer, p, r))
+  score = jax.jit(lambda p, r: scoring.policy_logps(scorer, p, r))
   with jax.default_matmul_precision('highest'):
     logps, entropy = score(params, rollout)
   np.testing.assert_allclose(logps, rollout.logps, atol=TOLERANCE)

@@ -12,7 +12,8 @@ from medrl.data import packing
 from medrl.data import pipeline
 from medrl.trainers import session as session_lib
 from medrl.trainers import sft
-from medrl.trainers import update
+from medrl.trainers import objective
+from medrl.trainers import scoring
 from tests.trainers import small
 
 LENGTH = 40
@@ -34,13 +35,13 @@ def test_loss_and_gradient_equal_plain_rows(tmp_path):
   params = build.initial_params(run)
 
   def of_plain(params, batch, tokens, mask):
-    rollout = update.given(batch, tokens, mask)
-    logps, entropy = update.policy_logps(scorer, params, rollout)
-    return update.sft_loss(logps, entropy, rollout.action_mask)[0].total
+    rollout = scoring.given(batch, tokens, mask)
+    logps, entropy = scoring.policy_logps(scorer, params, rollout)
+    return objective.sft_loss(logps, entropy, rollout.action_mask)[0].total
 
   def of_packed(params, packed):
-    logps, entropy = update.packed_logps(scorer, params, packed)
-    return update.sft_loss(logps, entropy, packed.target)[0].total
+    logps, entropy = scoring.packed_logps(scorer, params, packed)
+    return objective.sft_loss(logps, entropy, packed.target)[0].total
 
   with jax.default_matmul_precision('highest'):
     want, slope = jax.jit(jax.value_and_grad(of_plain))(params, plain, *target)

@@ -15,6 +15,8 @@ from medrl import sharding
 from medrl.models import qwen2_5_vl
 from medrl.rl import logps
 from medrl.trainers import session
+from medrl.trainers import objective
+from medrl.trainers import scoring
 from medrl.trainers import state as state_lib
 from medrl.trainers import update
 from tests.oracles import toy
@@ -40,12 +42,12 @@ def updates(mesh):
   params = jax.tree.map(
       lambda x, s: jax.make_array_from_callback(x.shape, s, lambda i: x[i]),
       toy.params(0, test_update.CONFIG), laid.trained)
-  scorer = update.Scorer(qwen2_5_vl, test_update.CONFIG, np.float32, 64,
+  scorer = scoring.Scorer(qwen2_5_vl, test_update.CONFIG, np.float32, 64,
                          (toy.IMAGE,), logps.token_logps)
 
   def loss(trained, frozen, part):
-    found = update.policy_logps(scorer, trained, part.rollout)
-    return update.rl_loss(test_update.WORDS, *found, part)
+    found = scoring.policy_logps(scorer, trained, part.rollout)
+    return objective.rl_loss(test_update.WORDS, *found, part)
 
   def step(state, batch):
     return update.step(state, batch, loss, tx, state_lib.schedule(optim, 3),

@@ -24,7 +24,7 @@ from medrl.trainers import probes
 from medrl.trainers import programs
 from medrl.trainers import session
 from medrl.trainers import signals
-from medrl.trainers import update
+from medrl.trainers import scoring
 from tests.trainers import small
 
 TEXTS = ['<think>Step 1: liver. Step 2: dark.</think><answer>B</answer>',
@@ -55,7 +55,7 @@ class Parts:
       tokens[:, g, :len(ids)] = ids
       mask[:, g, :len(ids)] = True
     up = run.crossing.up((batch, tokens, mask))
-    given = [update.given(up[0], up[1][:, g], up[2][:, g]) for g in range(3)]
+    given = [scoring.given(up[0], up[1][:, g], up[2][:, g]) for g in range(3)]
     rollout = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1),
                            *[g._replace(prompt=()) for g in given])
     self.rollout = rollout._replace(prompt=up[0])
@@ -76,7 +76,8 @@ class Parts:
         texts)
 
   def logps(self, rollout):
-    return np.asarray(update.policy_logps(self.scorer, self.params, rollout)[0])
+    return np.asarray(
+        scoring.policy_logps(self.scorer, self.params, rollout)[0])
 
   def hidden(self, ids, row, image=True):
     """States after a prompt and `ids` in one pass, without cache or pads."""

@@ -25,6 +25,8 @@ from medrl.models import qwen2_5_vl
 from medrl.rl import kl
 from medrl.rl import logps
 from medrl.rl import losses
+from medrl.trainers import objective
+from medrl.trainers import scoring
 from medrl.trainers import state as state_lib
 from medrl.trainers import update
 from tests.oracles import toy
@@ -38,7 +40,7 @@ CONFIG = dataclasses.replace(
     vision=dataclasses.replace(toy.CONFIG.vision, hidden=32, heads=4, ffn=32,
                                out=64))
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
-WORDS = update.Objective(
+WORDS = objective.Objective(
     losses.token_ratio, losses.clip, losses.token_mean, kl.k3, low=0.2,
     high=0.28, kl_weight=0.1, length=6, on_policy=False)
 
@@ -58,12 +60,14 @@ def train_batch() -> types.TrainBatch:
   # Ratios on both sides of the clip, and a reference further off.
   old = -np.log(toy.VOCAB) + drawn(0.3)
   return types.TrainBatch(toy.rollout(batch, tokens, mask), drawn(1.),
-                          mask.astype(np.float32), old, old + drawn(0.3))
+                          mask.astype(np.float32), old, old + drawn(0.3),
+                          np.zeros_like(old), *np.ones((2, *mask.shape[:2]),
+                                                       np.float32))
 
 
 def norms(mesh, microbatches: int) -> dict[str, float]:
   """Loss and the norm of each tensor's gradient, on a mesh."""
-  scorer = update.Scorer(qwen2_5_vl, CONFIG, jnp.float32, 64, (toy.IMAGE,),
+  scorer = scoring.Scorer(qwen2_5_vl, CONFIG, jnp.float32, 64, (toy.IMAGE,),
                          logps.token_logps)
   specs = qwen2_5_vl.specs(CONFIG)
   laid = sharding.of_specs(mesh, specs, dict(base.get_config().sharding))
@@ -71,8 +75,8 @@ def norms(mesh, microbatches: int) -> dict[str, float]:
   batch = jax.device_put(train_batch(), sharding.batch(mesh))
 
   def loss(trained, part):
-    found = update.policy_logps(scorer, trained, part.rollout)
-    return update.rl_loss(WORDS, *found, part)
+    found = scoring.policy_logps(scorer, trained, part.rollout)
+    return objective.rl_loss(WORDS, *found, part)
 
   @jax.jit
   def measure(params, batch):
