@@ -7,6 +7,7 @@ Code is named by its import path, so nothing of the library is imported here.
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 from experiments import common
 
@@ -22,9 +23,13 @@ def get_config(arg=''):
       size='tiny',              # a name of the family's CONFIGS
       checkpoint='',            # or a local folder of released safetensors
       compute_dtype='float32',  # bfloat16 on accelerators
-      remat='none',             # 'full' recomputes layers when going back
+      remat='none',             # what layers keep for the gradient: none (all),
+                                # dots, minimal, offload, full (nothing)
+      attention='plain',        # or 'splash', a TPU's kernel: lengths are then
+      attention_block=512,      # multiples of 128, best of this many slots
       freeze=(),                # path prefixes that are not trained: 'vision'
       reference_dtype='bfloat16',
+      offload=(),               # kept in host memory: 'reference', 'moments'
   ))
   c.processor = ml_collections.ConfigDict(dict(
       module='medrl.processors.qwen_vl',
@@ -82,28 +87,79 @@ def get_config(arg=''):
       samples=2,           # continuations of each
   ))
   c.rollout = ml_collections.ConfigDict(dict(
-      fn='medrl.rollout.sampler.rollout',   # or one with tools in it
+      fn='medrl.rollout.slots.rollout',   # or one with tools in it
       prompts=32,          # prompts a step, over all processes
       group=8,             # completions a prompt
       length=48,           # tokens a completion, at most
-      temperature=1.0, top_k=0, top_p=1.0,
+      temperature=1.0, top_k=0, top_p=1.0, min_p=0.0,
+      repetition_penalty=1.0,   # divides logits of ids that were there
+      stop_strings=(),     # end a completion, as im_end does
+      budget='',           # field of a record's meta: its own bound on length
+      slots=0,             # completions written at a time, over all devices;
+                           # one that ends makes room; 0 for all at once
+      resident=0,          # prompts whose keys are held at a time; 0 for all
+      chunk=0,             # prompts encoded at a time; 0 for all resident
+      kv='',               # keys kept as int8 or bfloat16; '' as computed
+      draft=0,             # tokens guessed from what stood behind the last
+      ngram=3,             # before; changes no token
+      # DAPO's dynamic sampling: groups of equal rewards are dropped, and more
+      # prompts sampled until `prompts` others are there.
+      refill=dict(
+          attempts=0,      # batches sampled for a step, at most; 0 drops none
+          keep='',         # reward that must differ in a group; '' their sum
+          carry=False,     # what is over goes into the next step, a step old
+      ),
   ))
   c.rl = ml_collections.ConfigDict(dict(
       steps=200,           # rollouts
       epochs=1,            # passes over a rollout
       minibatches=1,       # updates a pass; divides prompts
       microbatches=1,      # accumulated within an update; changes no result
-      advantage='medrl.rl.advantages.group_norm',
-      ratio='medrl.rl.losses.token_ratio',
-      surrogate='medrl.rl.losses.clip',
-      reduce='medrl.rl.losses.token_mean',
-      clip_low=0.2, clip_high=0.28,
-      kl='medrl.rl.kl.k3',
-      kl_weight=0.0,       # 0: no reference is held at all
+      # A published combination or a peer's default by name, from
+      # medrl/rl/recipes.py, for what is left open ('', or a number without a
+      # value) below; '' is this project's own, which the comments give.
+      recipe='',
+      advantage='',        # medrl.rl.advantages.group_norm
+      ratio='',            # medrl.rl.losses.token_ratio
+      surrogate='',        # medrl.rl.losses.clip
+      reduce='',           # medrl.rl.losses.token_mean
+      clip_low=config_dict.placeholder(float),    # 0.2
+      clip_high=config_dict.placeholder(float),   # 0.28
+      kl='',               # medrl.rl.kl.k3
+      # 0.0; where it is 0, no reference is held at all.
+      kl_weight=config_dict.placeholder(float),
+      kl_in='',            # loss; or score, return, token: see the recipes
+      correction='',       # none; medrl.rl.corrections.token_tis
+      token_weights='',    # none; medrl.rl.weights.forks
+      # Keyword options of the functions above and below, by word.
+      options=dict(advantage={}, ratio={}, surrogate={}, reduce={}, kl={},
+                   correction={}, rejection={}, token_weights={}, distill={}),
+      rejection='',        # what rejects tokens: medrl.rl.corrections.k3_reject
+      drop_rejected=False,   # they leave the denominators; else they weigh 0
+      normalise_correction='none',   # its weights, to a mean of 1 over tokens
+                                     # or completions; costs a scoring pass
+      old_logps='scored',  # or 'sampler': no pass, the ratio corrects, and a
+                           # correction is double unless the surrogate is gpg
+      drawn_logps=False,   # those of the sampler are of what it drew from
+                           # (temperature, top_p), not of temperature 1
+      entropy_weight=0.0,  # of a bonus for entropy, in nats
+      distill='',          # medrl.rl.distill.reverse, from config.teachers
+      distill_weight=0.0,
       credit_weight=0.0,   # of rewards by stretch of text in the advantage
-      vocab_chunk=8192,    # ids whose logits exist at a time
+      vocab_chunk=2048,    # ids whose logits exist at a time; more on accelerators
+      # Rows that several completions share: tokens of a row, at least
+      # rollout.length (0: each has its own), and how many rows all of them may
+      # have, growing, a program each; where none is enough, each has its own.
+      pack=dict(tokens=0, rows=()),
+      overlap=False,       # the next step's rollout is sampled during rewards,
+                           # by the policy of one update earlier
+      # f(record) -> factors of its clip range and of its KL weight; '' for 1.
+      per_sample='',
   ))
   c.rl.optim = optim(1e-4)
+  # name -> dict(weight, and either checkpoint, a folder of safetensors, or
+  # start, a run's folder): frozen policies of this model to learn from.
+  c.teachers = ml_collections.ConfigDict()
   c.sft = ml_collections.ConfigDict(dict(
       steps=0,             # supervised steps before RL; 0 for none
       prompts=32,
@@ -162,6 +218,7 @@ def optim(learning_rate):
       schedule='constant',     # or 'cosine'
       warmup=10,               # steps
       b1=0.9, b2=0.98, eps=1e-8,
+      moment_dtype='float32',  # or 'bfloat16', rounded stochastically
       weight_decay=0.0,        # on matrices only
       clip_norm=1.0,           # global gradient norm
   ))

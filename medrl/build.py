@@ -30,6 +30,7 @@ from medrl import sharding
 from medrl import types
 from medrl.data import batching
 from medrl.media import cache as media_cache
+from medrl.models import group_mask
 from medrl.models import hf
 from medrl.processors import template
 from medrl.processors import text
@@ -37,7 +38,9 @@ from medrl.rewards import compose
 from medrl.rewards import judge
 from medrl.rewards import pool
 from medrl.rewards.array import combine
+from medrl.rl import words
 from medrl.rollout import sampling
+from medrl.rollout import stops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Run:
   banned: tuple[int, ...]
   stop: tuple[int, ...]
   pad: int
+  stops: Any          # automaton of config.rollout.stop_strings, or None
   crossing: sharding.Crossing
 
 
@@ -67,6 +71,7 @@ def run(config, workdir) -> Run:
       message names it.
   """
   workdir = pathlib.Path(workdir)
+  words.lay(config)
   family = lookup.resolve(config.model.family)
   model = model_config(config, family)
   tokenizer = build_tokenizer(config, workdir)
@@ -75,6 +80,8 @@ def run(config, workdir) -> Run:
         f'the tokenizer has {tokenizer.size} ids, the model '
         f'{model.text.vocab} rows; give the tokenizer of this checkpoint')
   mesh = sharding.make_mesh(**config.mesh)
+  model = family.with_options(model, remat=config.model.remat,
+                              rows=attention_rows(config, mesh))
   layout = family.layout(model, config.processor.min_pixels,
                          config.processor.max_pixels)
   ids = {role: tokenizer.id(token) for role, token in layout.specials.items()}
@@ -88,19 +95,44 @@ def run(config, workdir) -> Run:
       tokenizer, template.Prompt(config.processor.system,
                                  config.processor.user),
       jnp.dtype(config.model.compute_dtype), banned,
-      (ids['im_end'], ids['pad']), ids['pad'], sharding.Crossing(mesh))
+      (ids['im_end'], ids['pad']), ids['pad'],
+      stop_strings(config, tokenizer, model.text.vocab),
+      sharding.Crossing(mesh))
+
+
+def stop_strings(config, tokenizer, rows: int):
+  """The automaton of the config's stop strings over the model's `rows`."""
+  strings = config.rollout.stop_strings
+  if not strings:
+    return None
+  known = tokenizer.token_bytes()
+  return stops.build(strings, known + (b'',) * (rows - len(known)))
 
 
 def model_config(config, family):
   """The family's config: of a checkpoint folder, or one of its sizes."""
   if config.model.checkpoint:
-    model = family.from_hf(hf.read_config(config.model.checkpoint))
-    return family.with_options(model, remat=config.model.remat)
+    return family.from_hf(hf.read_config(config.model.checkpoint))
   if config.model.size not in family.CONFIGS:
     raise ValueError(f'model.size {config.model.size!r}: '
                      + lookup.nearest(config.model.size, list(family.CONFIGS)))
-  return family.with_options(family.CONFIGS[config.model.size],
-                             remat=config.model.remat)
+  return family.CONFIGS[config.model.size]
+
+
+def attention_rows(config, mesh):
+  """How whole rows attend: plainly, or by a TPU's kernel.
+
+  Raises:
+    ValueError: the word is unknown.
+  """
+  model = config.model
+  if model.attention == 'plain':
+    return group_mask.PlainRows()
+  if model.attention != 'splash':
+    raise ValueError(f'model.attention {model.attention!r} is not plain or '
+                     f'splash')
+  # Its kernel is experimental in jax, so it is loaded by those who ask for it.
+  return lookup.resolve('medrl.models.splash.Rows')(mesh, model.attention_block)
 
 
 def build_tokenizer(config, workdir: pathlib.Path):
@@ -190,7 +222,9 @@ def settings(run: Run, prompts: int, **options) -> batching.Settings:
       seed=run.config.seed, workers=data.workers, on_bad=data.on_bad,
       pad_id=run.pad, merge_units=run.layout.merge ** 2,
       patch_width=patch_values(run.layout), frames=run.layout.temporal,
-      process_index=jax.process_index(), process_count=count, **options)
+      process_index=jax.process_index(), process_count=count,
+      budget=run.config.rollout.budget, most=run.config.rollout.length,
+      **options)
 
 
 def patch_values(layout: types.Layout) -> int:
@@ -276,8 +310,17 @@ def sampling_options(run: Run, group: int, temperature: float
                      ) -> sampling.Options:
   """How completions are drawn; greedy where `temperature` is 0."""
   r = run.config.rollout
-  return sampling.Options(group, r.length, temperature, r.top_k, r.top_p,
-                          run.stop, run.banned, run.pad)
+  return sampling.Options(
+      group, r.length, temperature, r.top_k, r.top_p, run.stop, run.banned,
+      run.pad, min_p=r.min_p, repetition_penalty=r.repetition_penalty,
+      stop_strings=tuple(r.stop_strings), slots=r.slots, resident=r.resident,
+      chunk=r.chunk, parts=parts(run.mesh), kv=r.kv, draft=r.draft,
+      ngram=r.ngram)
+
+
+def parts(mesh) -> int:
+  """How many parts of a mesh hold prompts of their own."""
+  return math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
 
 
 def sampling_rules(config):
@@ -318,8 +361,9 @@ def abstract_batch(run: Run, prompts: int, bucket) -> types.Batch:
         array(jnp.int32, patches, 2),
         array(jnp.int32, patches), array(jnp.int32, patches),
         array(jnp.int32, units))
+  budget = array(jnp.int32) if run.config.rollout.budget else None
   return types.Batch(array(jnp.int32, length), array(jnp.int32, length, 3),
-                     array(bool, length), media)
+                     array(bool, length), media, budget)
 
 
 def compile_ahead(name: str, function, *arguments):
@@ -370,7 +414,7 @@ def memory(run: Run) -> dict[str, int]:
   """Bytes that each device is expected to hold all the time, by what it is.
 
   Activations are not counted: what a program needs is said when it is
-  compiled.
+  compiled. What `model.offload` names lies in the host's memory.
   """
   config = run.config
   frozen = tuple(f'{path}/' for path in config.model.freeze)
@@ -382,23 +426,29 @@ def memory(run: Run) -> dict[str, int]:
     return sum(math.prod(laid[path].shard_shape(spec.shape)) * size(f'{path}/')
                for path, spec in specs.items())
 
-  dtype = run.dtype.itemsize
+  dtype, away = run.dtype.itemsize, config.model.offload
   kept = jnp.dtype(config.model.reference_dtype).itemsize
+  moment = jnp.dtype(config.rl.optim.moment_dtype).itemsize
   text, r, mesh = run.model.text, config.rollout, run.mesh.shape
-  # Master, two moments and a gradient, all float32.
+  # Master, gradient and the sum of the micro-batches' in float32; two moments.
+  each = 8 + 4 * (config.rl.microbatches > 1) + 2 * moment * (
+      'moments' not in away)
   state = held(config.sharding,
-               lambda p: dtype if p.startswith(frozen) else 16)
-  tokens = r.prompts * (max(map(tuple, config.data.buckets))[0]
-                        + r.group * r.length) // mesh['data'] // mesh['fsdp']
+               lambda p: dtype if p.startswith(frozen) else each)
+  slots = r.slots or r.prompts * r.group
+  tokens = ((r.resident or r.prompts) * max(map(tuple, config.data.buckets))[0]
+            + slots * r.length) // parts(run.mesh)
+  stored = {'int8': 1 + 4 / text.head_dim}.get(
+      r.kv, jnp.dtype(r.kv if r.kv not in ('', 'int8') else run.dtype).itemsize)
   heads = text.kv_heads // (
       mesh['tensor'] if config.sharding.kv_heads == 'tensor' else 1)
   return {
       'state': state,
-      'reference': held(config.sharding, lambda p: kept) * bool(
-          config.rl.kl_weight),
+      'reference': held(config.sharding, lambda p: kept) * (
+          bool(config.rl.kl_weight) and 'reference' not in away),
       'sampling weights': held(sampling_rules(config), lambda p: dtype),
-      'keys and values': (2 * text.layers * heads * text.head_dim * dtype
-                          * tokens)}
+      'keys and values': int(2 * text.layers * heads * text.head_dim * stored
+                             * tokens)}
 
 
 def describe(run: Run) -> str:

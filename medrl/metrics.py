@@ -28,25 +28,52 @@ DEFINITIONS = {
     'reward/total': 'Mean weighted reward over valid completions.',
     'reward/total_std': 'Mean over groups of the rewards\' standard deviation.',
     'reward/part/*': 'Mean of one reward term before weighting.',
+    'reward/kl': 'Mean KL that is taken from the reward (rl.kl_in), '
+                 'coefficient included, per token.',
     'reward/errors': 'Number of reward terms that raised in this step.',
     'reward/timeouts': 'Number of samples among them that a worker was killed '
                        'for, as they took too long.',
     'reward/unparsed': 'Fraction of completions in which no answer was found.',
     'rollout/length': 'Mean tokens the policy wrote per completion.',
     'rollout/finished': 'Fraction of completions ended by a stop id.',
+    'rollout/slot_use': 'Fraction of decode slots and iterations in which a '
+                        'completion was being written.',
+    'rollout/tokens_per_pass': 'Mean tokens of an iteration of a slot, drafts '
+                               'that were right included.',
     'rollout/entropy': 'Mean entropy of the sampler per token, in nats.',
     'rollout/logp_gap': 'Mean over tokens of the absolute difference between '
                         'the sampler\'s and the scorer\'s log-probs, in nats.',
     'rollout/logp_gap_max': 'Largest such difference in the step, in nats.',
+    'rollout/correction': 'Mean weight that a correction (rl.correction, '
+                          'rl.rejection) gives a token.',
+    'rollout/correction_cut': 'Fraction of tokens at which a bound of the '
+                              'correction acted.',
+    'rollout/correction_rejected': 'Fraction of tokens that it gives no '
+                                   'weight.',
+    'rollout/correction_sample_size': 'Effective sample size of its weights, '
+                                      'as a share of the tokens; mean over '
+                                      'micro-batches.',
+    'rollout/staleness': 'Mean trainer steps between the weights that wrote a '
+                         'group and those that learn from it (rl.overlap, '
+                         'rollout.refill.carry).',
+    'rollout/attempts': 'Batches sampled for the step (rollout.refill), after '
+                        'which reward/ is of all groups sampled in it.',
     'loss/total': 'The number that is differentiated.',
     'loss/policy': 'The surrogate\'s share of loss/total, sign included.',
     'loss/kl': 'The reference KL\'s share of loss/total, coefficient included.',
+    'loss/entropy': 'The entropy bonus\'s share of loss/total, sign and '
+                    'coefficient included.',
+    'loss/distill': 'The teachers\' share of loss/total, coefficient '
+                    'included.',
     'loss/sft': 'Mean cross-entropy of demonstration tokens, in nats a token.',
     'policy/clip_fraction': 'Fraction of tokens whose gradient the clip cut.',
     'policy/ratio_max': 'Largest probability ratio, new to old, in the step.',
     'policy/entropy': 'Mean entropy of the policy in the update, in nats a '
                       'token.',
     'policy/kl_ref': 'Mean KL estimate from the reference, in nats a token.',
+    'policy/kl_teacher': 'Mean of log policy less log teacher, in nats a '
+                         'token: their reverse KL, on the policy\'s own '
+                         'samples.',
     'policy/kl_old': 'Mean KL estimate from the sampling policy, in nats a '
                      'token.',
     'optim/grad_norm': 'Global L2 norm of the gradient before clipping.',
@@ -56,7 +83,13 @@ DEFINITIONS = {
     'optim/param_norm': 'Global L2 norm of the trained parameters.',
     'data/uniform_groups': 'Fraction of groups whose rewards are all equal, '
                            'which teach nothing.',
+    'data/missing_groups': 'Number of groups that the batch of the step lacked '
+                           'when rollout.refill.attempts were used up.',
+    'data/carried_groups': 'Number of groups of the step\'s batch that the '
+                           'step before had left over (rollout.refill.carry).',
     'data/padding_prompt': 'Fraction of prompt places that are padding.',
+    'data/padding_completion': 'Fraction of places for completion tokens, in '
+                               'scoring and update, that are padding.',
     'data/padding_patches': 'Fraction of patch places that are padding.',
     'data/bucket_prompt': 'Prompt length of the step\'s bucket, in tokens.',
     'data/bucket_patches': 'Patches of the step\'s bucket, per prompt.',
@@ -64,9 +97,12 @@ DEFINITIONS = {
     'data/bad/*': 'Records dropped since the run began for the named reason.',
     'time/step': 'Wall time of the whole step, in seconds.',
     'time/data': 'Time waiting for the next batch, in seconds.',
-    'time/sample': 'Time sampling completions, in seconds.',
+    'time/sample': 'Time sampling completions, in seconds; with rl.overlap '
+                   'the wait for what was under way.',
     'time/signals': 'Time for what rewards ask of the model, in seconds.',
     'time/reward': 'Time in rewards on the host, in seconds.',
+    'time/hidden_reward': 'Share of time/reward in which the device wrote the '
+                          'next rollout (rl.overlap).',
     'time/prepare': 'Time for old and reference log-probs, in seconds.',
     'time/update': 'Time in the update, in seconds.',
     'time/evaluate': 'Time in evaluation suites, in seconds.',

@@ -19,6 +19,7 @@ import numpy as np
 AXES = ('data', 'fsdp', 'tensor')
 # Prompts are split over both: fsdp shards parameters over data-parallel peers.
 BATCH_AXES = ('data', 'fsdp')
+HOST = 'pinned_host'   # the memory that copies to a device need no buffer from
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None):
@@ -104,6 +105,38 @@ def like_params(mesh, abstract, params_sharding):
     return params_sharding if mirrors(tree) else replicated(mesh)
 
   return jax.tree.map(subtree, abstract, is_leaf=mirrors)
+
+
+def to_host(laid):
+  """The same shardings in the devices' hosts' memory, pinned.
+
+  A program brings what lies there to the device where it uses it, see
+  `to_device`, and leaves it there by its output shardings.
+
+  Raises:
+    ValueError: the backend of these devices has no such memory.
+  """
+  def leaf(sharding):
+    device = sharding.mesh.devices.flat[0]
+    kinds = [memory.kind for memory in device.addressable_memories()]
+    if HOST not in kinds:
+      raise ValueError(
+          f'{device.platform} has the memories {kinds} and not {HOST!r}; set '
+          f'config.model.offload=()')
+    return sharding.with_memory_kind(HOST)
+  return jax.tree.map(leaf, laid)
+
+
+def on_host(x) -> bool:
+  """Whether an array, traced or not, lies in host memory (`to_host`)."""
+  return jax.typeof(x).memory_space == jax.memory.Space.Host
+
+
+def to_device(tree):
+  """Arrays of a program, those in host memory copied to the device."""
+  return jax.tree.map(
+      lambda x: jax.device_put(x, jax.memory.Space.Device) if on_host(x)
+      else x, tree)
 
 
 @dataclasses.dataclass

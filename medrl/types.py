@@ -225,6 +225,8 @@ class Batch(NamedTuple):
   positions: Any   # int32 [P, S, 3]
   mask: Any        # bool [P, S]
   media: Any       # stream name -> Patches, each leaf with a leading P
+  budget: Any = None   # int32 [P]: tokens a completion may have; None where
+                       # the length of the rollout bounds all
 
 
 class Packed(NamedTuple):
@@ -249,7 +251,11 @@ class Rollout(NamedTuple):
   drawn_logps: Any   # float32 [P, G, T] of what was drawn from: at the sampling
                      # temperature, truncated, penalised
   entropy: Any       # float32 [P, G, T] nats, at temperature 1
-  finished: Any      # bool [P, G]: ended by a stop id, not by the budget
+  finished: Any      # bool [P, G]: ended by a stop, not by the budget
+  passes: Any        # int32 [P, G]: iterations that the sampler spent on it
+  capacity: Any      # float32 [P]: iterations times slots that there were, shared
+                     # out evenly; over the sum of passes it is slot utilisation
+  captured: Any      # float32 [P, G, T, n]: log-probs of the ids asked for
 
 
 class TrainBatch(NamedTuple):
@@ -262,6 +268,8 @@ class TrainBatch(NamedTuple):
   teacher_logps: Any  # float32 [P, G, T]; zeros when none is distilled
   clip_scale: Any     # float32 [P, G]: multiplies the clip range
   kl_scale: Any       # float32 [P, G]: multiplies the weight of the KL
+  source: Any = None  # int32 [R, M]: rows that completions are packed into for
+                      # scoring; None where each has its own
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,6 +37,8 @@ class Settings:
   frames: of a patch, `Layout.temporal`.
   room: (tokens, patches) of a row that examples are packed into, prompt and
     demonstration together; (0, 0) where they are not packed (`packing`).
+  budget, most: field of a record's meta that bounds its completions, in tokens,
+    '' for none; and the bound of all, which records without it have.
   """
   prompts: int
   buckets: tuple[Bucket, ...]
@@ -53,6 +55,8 @@ class Settings:
   patch_width: int = 0
   frames: int = 1
   room: Bucket = (0, 0)
+  budget: str = ''
+  most: int = 0
 
   def __post_init__(self):
     pairs = list(zip(self.buckets, self.buckets[1:]))
@@ -121,7 +125,24 @@ def stack(examples: Sequence[types.Example], bucket: Bucket,
   return types.Batch(
       ids=_rows([e.ids for e in examples], length, settings.pad_id),
       positions=_rows([e.positions for e in examples], length),
-      mask=np.arange(length) < np.array(sizes)[:, None], media=media)
+      mask=np.arange(length) < np.array(sizes)[:, None], media=media,
+      budget=_budgets(examples, settings) if settings.budget else None)
+
+
+def _budgets(examples, settings: Settings) -> np.ndarray:
+  """int32 [P], tokens that the completions of each may have."""
+  out = []
+  for example in examples:
+    given = settings.most
+    if example.record is not None:
+      given = example.record.meta.get(settings.budget, given)
+    if type(given) is not int or given < 1:
+      raise ValueError(
+          f'record {example.record.id!r} has meta[{settings.budget!r}] = '
+          f'{given!r}, its budget (rollout.budget); expected a whole number of '
+          f'tokens of at least 1')
+    out.append(min(given, settings.most))
+  return np.array(out, np.int32)
 
 
 def _stack_stream(examples, name, bucket, settings) -> types.Patches:

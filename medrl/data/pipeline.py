@@ -140,6 +140,14 @@ class Pipeline:
       self._told.add(record)
       logging.warning('record %r cannot be used: %s', record, kind)
 
+  def at(self, places: Sequence[int]) -> list[types.Example]:
+    """The examples at places of the stream, read again in this process.
+
+    Places are counted over all processes, as in `seen`; nothing moves.
+    """
+    draw = dataclasses.replace(self._draw(), share=workers.Share(1))
+    return [draw(place) for place in places]
+
   def state(self) -> dict[str, Any]:
     """Where the iterator is, json-able; of one process.
 

@@ -133,8 +133,12 @@ def _cost(run: build.Run) -> None:
   r, rl = config.rollout, config.rl
   # A backward pass costs two forward ones, and another where it recomputes.
   update = rl.epochs * (4 if config.model.remat == 'full' else 3)
-  passes = {'sample': 1, 'old log-probs': int(rl.epochs * rl.minibatches > 1),
-            'reference': int(bool(rl.kl_weight)), 'update': update}
+  scored = rl.old_logps == 'scored' and (
+      rl.epochs * rl.minibatches > 1 or rl.normalise_correction != 'none')
+  passes = {'sample': 1, 'old log-probs': int(scored),
+            'reference': int(bool(rl.kl_weight)),
+            'teachers': len(config.teachers) if rl.distill_weight else 0,
+            'update': update}
   print('\n' + build.describe(run))
   print(f'forward passes over a rollout, a step: {passes}')
   needs = build.reward_needs(config)

@@ -28,6 +28,7 @@ from medrl.data import mixture
 from medrl.data import pipeline as pipeline_lib
 from medrl.evals import scores
 from medrl.rewards import answer
+from medrl.rollout import slots
 
 SUITES = {'heldout_greedy': 0.0, 'heldout_sampled': 1.0}
 
@@ -62,6 +63,8 @@ def samplers(run: build.Run, abstract_params, prompts: int, options,
   are the prompts' own, so that a draw depends on (key, step, number, member).
   """
   rollout = lookup.resolve(run.config.rollout.fn)
+  if run.stops:
+    rollout = functools.partial(rollout, limits=slots.Limits(stops=run.stops))
   rows = sharding.batch(run.mesh)
 
   def sample(params, batch, key, step, numbers):

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 
 from medrl import params as params_lib
 from medrl.models import attention
+from medrl.models import group_mask
+from medrl.models import remat
 from medrl.models import rope
 
 Spec = params_lib.Spec
@@ -33,7 +35,8 @@ class Config:
   rope_theta: float
   mrope_section: tuple[int, int, int]
   eps: float = 1e-6
-  remat: str = 'none'   # 'none', or 'full': recompute a layer when going back
+  remat: str = 'none'   # what a layer keeps for its gradient: remat.NAMES
+  rows: Any = group_mask.PlainRows()   # how whole rows attend; or splash.Rows
 
   @property
   def head_dim(self) -> int:
@@ -44,22 +47,25 @@ class Config:
       raise ValueError(
           f'hidden {self.hidden} must be a multiple of heads {self.heads}, and '
           f'heads of kv_heads {self.kv_heads}')
-    if self.remat not in ('none', 'full'):
-      raise ValueError(f'remat {self.remat!r} is not none or full')
+    remat.check(self.remat)
 
 
 class Cache(NamedTuple):
-  """Keys and values of a prompt, stored once per group, and of completions.
+  """Keys and values of prompts, stored once per group, and of completions.
 
-  `keys` and `values` are None while only the prompt is held.
+  R is 1 where each group has a row of its own, and else the number of prompts
+  that the completions of a row belong to, which `forward` is then told by a
+  grid. `keys` and `values` are None while only prompts are held. All four may
+  be `attention.Int8`.
   """
-  prompt_keys: Any     # [L, P, S, K, d]
-  prompt_values: Any   # [L, P, S, K, d]
-  prompt_mask: Any     # bool [P, S]
+  prompt_keys: Any     # [L, P, R, S, K, d]
+  prompt_values: Any   # [L, P, R, S, K, d]
+  prompt_mask: Any     # bool [P, R, S]
   keys: Any = None     # [L, P, G, C, K, d]
   values: Any = None   # [L, P, G, C, K, d]
-  mask: Any = None     # bool [P, G, C]
-  length: Any = None   # int32 []: slots of C written so far, in lockstep
+  mask: Any = None     # bool [P, G, C], or None where slots have no gaps
+  length: Any = None   # int32: slots of C written so far, [] in lockstep with a
+                       # mask, else [P, G]
 
 
 def specs(c: Config):
@@ -116,15 +122,110 @@ def linear(x, weight, inputs: int = 1):
 def init_cache(c: Config, prefilled: Cache, group: int, room: int) -> Cache:
   """Gives a prefilled cache room for `room` tokens of `group` completions."""
   prompts = prefilled.prompt_mask.shape[0]
-  shape = (c.layers, prompts, group, room, c.kv_heads, c.head_dim)
-  empty = jnp.zeros(shape, prefilled.prompt_keys.dtype)
+  keys, values = (empty(c, x, prompts, group, room)
+                  for x in (prefilled.prompt_keys, prefilled.prompt_values))
   return prefilled._replace(
-      keys=empty, values=empty, mask=jnp.zeros((prompts, group, room), bool),
+      keys=keys, values=values, mask=jnp.zeros((prompts, group, room), bool),
       length=jnp.zeros((), jnp.int32))
 
 
+def init_slots(c: Config, sizes: tuple[int, int, int, int, int],
+               kept: str, dtype) -> Cache:
+  """An empty cache for `slots` completions of any of `rows` prompts.
+
+  Args:
+    c: sizes.
+    sizes: (P, rows, S, slots, C): P parts of a mesh that share nothing.
+    kept: 'int8', or the name of a dtype; '' is `dtype`.
+    dtype: the compute dtype.
+  """
+  parts, rows, length, slots, room = sizes
+  like = jnp.zeros(0, kept or dtype)
+  if kept == 'int8':
+    like = attention.Int8(None, None)
+  prompts, own = (parts, rows, length), (parts, slots, room)
+  return Cache(
+      empty(c, like, *prompts), empty(c, like, *prompts),
+      jnp.zeros(prompts, bool), empty(c, like, *own), empty(c, like, *own),
+      None, jnp.zeros((parts, slots), jnp.int32))
+
+
+def share(cache: Cache, parts: int) -> Cache:
+  """Prompts one a row -> the prompts of `parts` rows, which a place tells
+  apart."""
+  def split(x, lead):
+    return x.reshape(*x.shape[:lead], parts, -1, *x.shape[lead + 2:])
+  keys, values = (jax.tree.map(lambda x: split(x, 1), x)
+                  for x in (cache.prompt_keys, cache.prompt_values))
+  return Cache(keys, values, split(cache.prompt_mask, 0))
+
+
+def admit(cache: Cache, prefilled: Cache, rows) -> Cache:
+  """Puts prompts into the rows of a cache from `init_slots`.
+
+  Args:
+    cache: with P parts of R rows.
+    prefilled: of P x n prompts, one a row.
+    rows: int32 [P, n]; R drops a prompt.
+  """
+  parts, count = rows.shape
+  def put(held, new, lead):
+    # [L, P n, 1, S, ...] -> [L, P, n, S, ...]
+    new = new.reshape(*new.shape[:lead], parts, count, *new.shape[lead + 2:])
+    at = lead + 1
+    window = tuple(i for i in range(held.ndim) if i not in (lead, at))
+    numbers = jax.lax.ScatterDimensionNumbers(
+        update_window_dims=window, inserted_window_dims=(at,),
+        scatter_dims_to_operand_dims=(at,), operand_batching_dims=(lead,),
+        scatter_indices_batching_dims=(0,))
+    return jax.lax.scatter(held, rows[..., None], new, numbers,
+                           unique_indices=True,
+                           mode=jax.lax.GatherScatterMode.FILL_OR_DROP)
+  keys, values = (
+      jax.tree.map(lambda h, n: put(h, n, 1), held, stored(held, new))
+      for held, new in ((cache.prompt_keys, prefilled.prompt_keys),
+                        (cache.prompt_values, prefilled.prompt_values)))
+  return cache._replace(
+      prompt_keys=keys, prompt_values=values,
+      prompt_mask=put(cache.prompt_mask, prefilled.prompt_mask, 0))
+
+
+def empty(c: Config, like, *lead: int):
+  """Zeros [L, *lead, K, d] in the form of the keys `like`."""
+  shape = (c.layers, *lead, c.kv_heads, c.head_dim)
+  if isinstance(like, attention.Int8):
+    return attention.Int8(jnp.zeros(shape, jnp.int8),
+                          jnp.zeros(shape[:-1], jnp.float32))
+  return jnp.zeros(shape, like.dtype)
+
+
+def stored(like, new):
+  """Keys or values `new` in the form in which `like` holds them."""
+  if isinstance(like, attention.Int8):
+    return attention.quantise(new)
+  return new.astype(like.dtype)
+
+
+def _write(stack, index, length, new):
+  """Puts [P, G, T, ...] into layer `index` of [L, P, G, C, ...] from slot
+  `length` on; what does not fit is dropped where `length` is [P, G]."""
+  if not length.ndim:
+    at = (index, 0, 0, length, *[0] * (new.ndim - 3))
+    return jax.lax.dynamic_update_slice(stack, new[None], at)
+  # By batch axes and not by index, so that a mesh over P and G moves nothing.
+  numbers = jax.lax.ScatterDimensionNumbers(
+      update_window_dims=tuple(range(3, new.ndim)),
+      inserted_window_dims=(0, 3), scatter_dims_to_operand_dims=(0, 3),
+      operand_batching_dims=(1, 2), scatter_indices_batching_dims=(0, 1))
+  slots = length[..., None] + jnp.arange(new.shape[2])
+  places = jnp.stack([jnp.broadcast_to(index, slots.shape), slots], axis=-1)
+  return jax.lax.scatter(stack, places, new, numbers,
+                         indices_are_sorted=True, unique_indices=True,
+                         mode=jax.lax.GatherScatterMode.FILL_OR_DROP)
+
+
 def forward(params, c: Config, x, positions, mask, cache: Cache | None = None,
-            segments=None):
+            segments=None, groups=None, place=None, columns: int = 0):
   """Runs the layers over tokens, after whatever the cache holds.
 
   Args:
@@ -133,9 +234,14 @@ def forward(params, c: Config, x, positions, mask, cache: Cache | None = None,
     x: [P, G, T, D] embeddings; G is 1 where there is no cache.
     positions: int32 [P, G, T, 3].
     mask: bool [P, G, T], False on pads, which nothing sees.
-    cache: None, the prompt's, or one with room from `init_cache`.
-    segments: None, or int32 [P, G, T] without a cache: tokens of one segment
-      see each other alone.
+    cache: None, the prompts', or one with room from `init_cache`.
+    segments: None, or int32 [P, G, T] where there is no room: tokens of one
+      segment see each other alone, besides their prompt.
+    groups: None, or static (S, T, G) without a cache: rows are prompts with
+      their completions behind them, see `group_mask`.
+    place, columns: where the completions of a row belong to several of a
+      cache's R prompts, int32 [P, G, T] has r * columns + c for a token that
+      sees prompt r, each place once, and R * columns for one that sees none.
 
   Returns:
     hidden [P, G, T, D] after the final norm, and the cache: the prompt's own
@@ -144,14 +250,27 @@ def forward(params, c: Config, x, positions, mask, cache: Cache | None = None,
   cos, sin = rope.multimodal(positions, c.head_dim, c.rope_theta,
                              c.mrope_section)
   room = cache is not None and cache.keys is not None
-  if room:
+  filled = None
+  if room and cache.mask is None:
+    last = cache.length[..., None] + jnp.arange(x.shape[2])
+    slots = jnp.arange(jax.tree.leaves(cache.keys)[0].shape[3])
+    own = slots <= last[..., None]
+  elif room:
     filled = jax.lax.dynamic_update_slice(cache.mask, mask,
                                           (0, 0, cache.length))
     own = attention.causal(filled, cache.length, x.shape[2])
-  else:
+  elif cache is not None:
     own = attention.causal(mask)
     if segments is not None:
       own &= segments[..., :, None] == segments[..., None, :]
+
+  if place is not None:
+    grid = attention.grid(place, cache.prompt_mask.shape[1], columns)
+
+  def seen_prompt(keys, values):
+    if place is not None:
+      return attention.Gridded(keys, values, cache.prompt_mask, grid)
+    return attention.Segment(keys, values, cache.prompt_mask[:, :, None])
 
   def layer(carry, scanned):
     x, stack = carry
@@ -161,37 +280,41 @@ def forward(params, c: Config, x, positions, mask, cache: Cache | None = None,
         linear(y, w[name]['weight']) + w[name]['bias']
         for name in ('query', 'key', 'value'))
     query, key = rope.rotate(query, cos, sin), rope.rotate(key, cos, sin)
+    query, key, value = (remat.mark(y, 'query_key_value')
+                         for y in (query, key, value))
     if room:
       # Written in place: the stack is carried, so decoding moves one token's
       # keys a step rather than the whole cache.
-      at = (index, 0, 0, cache.length, 0, 0)
-      stack = tuple(jax.lax.dynamic_update_slice(s, new[None].astype(s.dtype),
-                                                 at)
-                    for s, new in zip(stack, (key, value)))
-      held = [jax.lax.dynamic_index_in_dim(s, index, keepdims=False)
-              for s in stack]
-      seen = [attention.Segment(*held, own)]
-    else:
+      stack = tuple(
+          jax.tree.map(lambda s, n: _write(s, index, cache.length, n), held,
+                       stored(held, new))
+          for held, new in zip(stack, (key, value)))
+      seen = [attention.Segment(*jax.tree.map(
+          lambda s: jax.lax.dynamic_index_in_dim(s, index, keepdims=False),
+          stack), own)]
+    elif cache is not None:
       seen = [attention.Segment(key, value, own)]
-    if prompt is not None:
-      seen.insert(0, attention.Segment(
-          prompt[0][:, None], prompt[1][:, None],
-          cache.prompt_mask[:, None, None, :]))
-    y = attention.attend(query, seen)
-    x = x + linear(y, w['out'], inputs=2)
+    if cache is None:
+      rows = None if segments is None else segments[:, 0]
+      y = c.rows(query[:, 0], key[:, 0], value[:, 0], mask[:, 0], groups,
+                 rows)[:, None]
+    else:
+      y = attention.attend(query, [seen_prompt(*prompt), *seen])
+    y = remat.mark(y, 'attention')
+    x = remat.mark(x + linear(y, w['out'], inputs=2), 'mlp_input')
     y = rms_norm(x, w['mlp_norm'], c.eps)
     y = jax.nn.silu(linear(y, w['gate'])) * linear(y, w['up'])
     x = x + linear(y, w['down'])
-    return (x, stack), (key[:, 0], value[:, 0]) if cache is None else None
+    return (x, stack), (key, value) if cache is None else None
 
-  body = jax.checkpoint(layer) if c.remat == 'full' else layer
+  body = remat.wrap(layer, c.remat)
   prompt = None if cache is None else (cache.prompt_keys, cache.prompt_values)
   stack = (cache.keys, cache.values) if room else None
   (x, stack), kept = jax.lax.scan(
       body, (x, stack), (params['layers'], jnp.arange(c.layers), prompt))
   hidden = rms_norm(x, params['norm'], c.eps)
   if cache is None:
-    return hidden, Cache(*kept, mask[:, 0])
+    return hidden, Cache(*kept, mask)
   if room:
     return hidden, cache._replace(keys=stack[0], values=stack[1], mask=filled,
                                   length=cache.length + x.shape[2])

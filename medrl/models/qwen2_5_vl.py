@@ -8,11 +8,13 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from medrl import params as params_lib
 from medrl import types
 from medrl.models import decoder
+from medrl.models import group_mask
 from medrl.models import vit_qwen
 
 Spec = params_lib.Spec
@@ -56,10 +58,12 @@ CONFIGS = {
 }
 
 
-def with_options(config: Config, vocab: int = 0, remat: str = 'none') -> Config:
-  """The same sizes with another vocabulary (0: unchanged) and remat policy."""
+def with_options(config: Config, vocab: int = 0, remat: str = 'none',
+                 rows: Any = group_mask.PlainRows()) -> Config:
+  """The same sizes with another vocabulary (0: unchanged), remat policy, and
+  attention of whole rows (`group_mask.PlainRows`, `splash.Rows`)."""
   text = dataclasses.replace(config.text, vocab=vocab or config.text.vocab,
-                             remat=remat)
+                             remat=remat, rows=rows)
   return Config(text, dataclasses.replace(config.vision, remat=remat))
 
 
@@ -134,7 +138,8 @@ def encode(params, config: Config, media):
 
 
 def forward(params, config: Config, ids, positions, mask, soft=None,
-            cache=None, segments=None):
+            cache=None, segments=None, groups=None, place=None,
+            columns: int = 0):
   """Token ids to hidden states.
 
   Args:
@@ -146,23 +151,40 @@ def forward(params, config: Config, ids, positions, mask, soft=None,
     soft: what `encode` gave, put in place of placeholder ids (G = 1 only). The
       places are explicit, so an id the policy writes is never taken for one.
     cache: None or a `decoder.Cache`.
-    segments: see `decoder.forward`.
+    segments, groups, place, columns: see `decoder.forward`.
 
   Returns:
     hidden [P, G, T, D], cache, aux (empty).
   """
   x = params['embed'][ids]
   for tokens, slot in (soft or {}).values():
-    rows = jnp.arange(ids.shape[0])[:, None]
-    x = x.at[rows, 0, slot].set(tokens.astype(x.dtype), mode='drop')
+    # Row by row, so that a mesh over rows moves nothing.
+    x = jax.vmap(lambda row, at, new: row.at[0, at].set(new, mode='drop'))(
+        x, slot, tokens.astype(x.dtype))
   hidden, cache = decoder.forward(params['decoder'], config.text, x, positions,
-                                  mask, cache, segments)
+                                  mask, cache, segments, groups, place,
+                                  columns)
   return hidden, cache, {}
 
 
 def init_cache(config: Config, prefilled, group: int, room: int):
   """Room for the completions behind a prefilled prompt."""
   return decoder.init_cache(config.text, prefilled, group, room)
+
+
+def share(cache, parts: int):
+  """See `decoder.share`."""
+  return decoder.share(cache, parts)
+
+
+def init_slots(config: Config, sizes, kept: str, dtype):
+  """See `decoder.init_slots`."""
+  return decoder.init_slots(config.text, sizes, kept, dtype)
+
+
+def admit(cache, prefilled, rows):
+  """See `decoder.admit`."""
+  return decoder.admit(cache, prefilled, rows)
 
 
 def flops(config: Config, prompt: int, completion: int, patches: int,

@@ -16,6 +16,7 @@ from medrl import params as params_lib
 from medrl import types
 from medrl.models import attention
 from medrl.models import decoder
+from medrl.models import remat
 from medrl.models import rope
 
 Spec = params_lib.Spec
@@ -145,13 +146,17 @@ def encode(params, c: Config, patches: types.Patches, dtype):
   def block(x, scanned):
     w, full = scanned
     y = decoder.rms_norm(x, w['norm1'], EPS)
-    qkv = decoder.linear(y, w['qkv']['weight']) + w['qkv']['bias']
-    q, k, v = (qkv[:, :, i] for i in range(3))
+    # One by one: the three as one product cannot stay split by heads.
+    q, k, v = (decoder.linear(y, w['qkv']['weight'][:, i]) + w['qkv']['bias'][i]
+               for i in range(3))
     q, k = rope.rotate(q, cos, sin), rope.rotate(k, cos, sin)
+    q, k, v = (remat.mark(y, 'query_key_value') for y in (q, k, v))
     y = jax.lax.cond(
         full, lambda: within(q, k, v, 1, whole),
         lambda: within(q, k, v, n // c.row, windowed))
+    y = remat.mark(y, 'attention')
     x = x + decoder.linear(y, w['out']['weight'], inputs=2) + w['out']['bias']
+    x = remat.mark(x, 'mlp_input')
     y = decoder.rms_norm(x, w['norm2'], EPS)
     gate, up = (decoder.linear(y, w[m]['weight']) + w[m]['bias']
                 for m in ('gate', 'up'))
@@ -159,7 +164,7 @@ def encode(params, c: Config, patches: types.Patches, dtype):
     return x + decoder.linear(y, w['down']['weight']) + w['down']['bias'], None
 
   full = jnp.array([i in c.full_blocks for i in range(c.depth)])
-  body = jax.checkpoint(block) if c.remat == 'full' else block
+  body = remat.wrap(block, c.remat)
   x, _ = jax.lax.scan(body, x, (params['blocks'], full))
   w = params['merger']
   x = decoder.rms_norm(x, w['norm'], EPS).reshape(p, n // c.merge ** 2, -1)

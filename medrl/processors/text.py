@@ -96,8 +96,11 @@ class Tokenizer:
     Bytes that are no text are surrogates ('surrogateescape'), so that joined
     pieces can be turned back into bytes.
     """
-    return tuple(self._piece(i).decode(errors='surrogateescape')
-                 for i in range(self.size))
+    return tuple(b.decode(errors='surrogateescape') for b in self.token_bytes())
+
+  def token_bytes(self) -> tuple[bytes, ...]:
+    """The bytes of every id, b'' where `decode` shows nothing of it."""
+    return tuple(map(self._piece, range(self.size)))
 
   def _piece(self, id_: int) -> bytes:
     token = None if id_ in self.skipped else self.full.id_to_token(int(id_))

@@ -63,7 +63,17 @@ def start(family, config, params, batch: types.Batch, keys,
     batch: P prompts.
     keys: [P, G] from `member_keys`.
     options: static.
+
+  Raises:
+    ValueError: an option that `slots` alone has.
   """
+  asked = [n for n, there in (
+      ('stop_strings', options.stop_strings), ('capture', options.capture),
+      ('repetition_penalty', options.repetition_penalty != 1),
+      ('budget', batch.budget is not None)) if there]
+  if asked:
+    raise ValueError(f'the sampler in lockstep knows no {", ".join(asked)}; '
+                     f'medrl.rollout.slots.rollout does')
   soft = family.encode(params, config, batch.media)
   hidden, cache, _ = family.forward(
       params, config, batch.ids[:, None], batch.positions[:, None],
@@ -129,15 +139,13 @@ def decode(family, config, params, state: State, options: sampling.Options,
     return (s.slot < end) & ~jnp.all(s.done)
 
   def write(s):
-    logps, entropy = sampling.log_probs(s.logits)
     # By position, not by slot: slots also count the pads of others' tool text.
     uniform = jax.vmap(jax.vmap(
         lambda k, at: jax.random.uniform(jax.random.fold_in(k, at))
     ))(s.key, s.position)
     drawn = sampling.draw(s.logits, uniform, options)
     alive = ~s.done
-    token = jnp.where(alive, drawn, options.pad)
-    logp = jnp.take_along_axis(logps, drawn[..., None], axis=-1)[..., 0]
+    token = jnp.where(alive, drawn.token, options.pad)
     put = lambda whole, new: jax.lax.dynamic_update_slice(
         whole, new[..., None].astype(whole.dtype), (0, 0, s.slot))
     positions = jnp.repeat(s.position[..., None, None], 3, axis=-1)
@@ -149,11 +157,12 @@ def decode(family, config, params, state: State, options: sampling.Options,
         logits=_next_logits(family, params, config, hidden[:, :, 0], options),
         tokens=put(s.tokens, token), written=put(s.written, alive),
         filled=put(s.filled, alive),
-        logps=put(s.logps, jnp.where(alive, logp, 0.)),
-        drawn_logps=put(s.drawn_logps, jnp.where(alive, logp, 0.)),
-        entropy=put(s.entropy, jnp.where(alive, entropy, 0.)),
+        logps=put(s.logps, jnp.where(alive, drawn.logp, 0.)),
+        drawn_logps=put(s.drawn_logps,
+                        jnp.where(alive, drawn.drawn_logp, 0.)),
+        entropy=put(s.entropy, jnp.where(alive, drawn.entropy, 0.)),
         position=s.position + alive,
-        done=s.done | jnp.isin(drawn, stop), slot=s.slot + 1)
+        done=s.done | jnp.isin(drawn.token, stop), slot=s.slot + 1)
 
   return jax.lax.while_loop(going, write, state)
 
@@ -168,7 +177,10 @@ def finish(batch: types.Batch, state: State) -> types.Rollout:
       token_mask=state.filled,
       positions=jnp.repeat(positions[..., None], 3, axis=-1),
       logps=state.logps, drawn_logps=state.drawn_logps, entropy=state.entropy,
-      finished=state.done)
+      finished=state.done, passes=jnp.sum(state.filled, axis=-1),
+      capacity=jnp.full(len(batch.ids), state.slot * state.done.shape[1],
+                        jnp.float32),
+      captured=jnp.zeros((*state.tokens.shape, 0), jnp.float32))
 
 
 def rollout(family, config, params, batch: types.Batch, key, prompts,

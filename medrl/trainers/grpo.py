@@ -13,24 +13,24 @@ import pathlib
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from medrl import build
 from medrl import checkpoint
 from medrl import metrics
-from medrl import params as params_lib
-from medrl import sharding
-from medrl import types
-from medrl.data import batching
 from medrl.evals import run as evals
-from medrl.rewards import credit
-from medrl.trainers import prepare
+from medrl.rl import words
+from medrl.trainers import kept
+from medrl.trainers import overlap
 from medrl.trainers import programs as programs_lib
 from medrl.trainers import reference_judge
+from medrl.trainers import refill
+from medrl.trainers import rows
+from medrl.trainers import scored as scored_lib
 from medrl.trainers import session as session_lib
 from medrl.trainers import sft
 from medrl.trainers import signals
+from medrl.trainers import teachers
 from medrl.trainers import update
 
 
@@ -46,6 +46,9 @@ def train(config, workdir):
   """
   update.check_plan('rl', config.rollout.prompts, config.rl.minibatches,
                     config.rl.microbatches)
+  words.lay(config)
+  for part in (refill, overlap, teachers):
+    part.check(config)
   run = build.run(config, workdir)
   workdir = pathlib.Path(workdir)
   start = None
@@ -71,36 +74,22 @@ def fit(run: build.Run, folder, params) -> bool:
     folder: for metrics and checkpoints.
     params: to start from, when there is nothing to restore.
   """
-  config = run.config
-  rl = config.rl
+  config, rl = run.config, run.config.rl
   session = session_lib.open_session(run, folder, rl.optim,
                                      rl.steps * rl.epochs * rl.minibatches)
   batches = session_lib.pipeline(session, config.rollout.prompts)
   restored = session_lib.restore(session, batches)
-  needs = build.reward_needs(config)
-  if restored:
-    state, data = restored
-    reference = restore_reference(session, data['reference'], needs)
-  else:
-    state = session_lib.create(session, params)
-    reference = make_reference(run, params, needs)
-    data = {'frozen': session_lib.frozen_digest(session, state),
-            'reference': ''}
-    if reference:
-      data['reference'] = checkpoint.save_frozen(
-          session.folder / 'checkpoints', reference)
+  state, frozen, data, ahead, held = (
+      go_on(session, batches, *restored) if restored
+      else begin(session, params))
   del params
-  programs = programs_lib.compile_programs(session, state, reference)
-  inquiries = signals.compile_signals(
-      programs_lib.tools(session, programs['sample']), needs)
-  # A KL scores with the reference as it is; only who samples needs a copy.
-  first = session.weigh(reference) if asks_reference(config, needs) else {}
-  judges = reference_judge.judges(run, first, session.weights)
+  programs = programs_lib.compile_programs(session, state, *frozen)
+  inquiries, first, judges = ask(session, programs, frozen.reference)
   step = int(run.crossing.fetch(state.step))
   writer = session_lib.writer(session, step if restored else -1)
   bar = session_lib.progress(session, 'reward', step, rl.steps)
-  numbers = run.crossing.up(evals.numbers(run, config.rollout.prompts))
   weights = session_lib.policy(session, state)
+  draws = overlap.Draws(session, batches, programs['sample'], ahead)
   if not restored:
     scores = session_lib.evaluate(session, weights)
     if writer:
@@ -110,41 +99,28 @@ def fit(run: build.Run, folder, params) -> bool:
   with (contextlib.closing(session.manager), contextlib.closing(batches),
         build.scoring(config, judges) as scorer,
         session_lib.stop_requests() as asked, jax.transfer_guard('disallow')):
+    parts = scored_lib.Parts(session, draws, inquiries, first, scorer)
     while step < rl.steps:
-      clock = [time.monotonic()]
-      fetched = run.crossing.fetches
-      batch, examples = next(batches)
-      values = session_lib.data_metrics(batches, batch)
-      bucket = batching.bucket_of(batch)
-      up = run.crossing.up(batch)
-      clock.append(time.monotonic())
-
-      rollout = programs['sample'][bucket](weights, up, state.key, state.step,
-                                           numbers)
-      tokens, written = run.crossing.fetch(
-          (rollout.tokens, rollout.action_mask))
-      clock.append(time.monotonic())
-
-      texts = signals.add(inquiries[bucket], signals.Moment(
-          weights, first, rollout, state.key, state.step, numbers, written,
-          examples, evals.completions(run, tokens, written)))
-      clock.append(time.monotonic())
-
-      scores = scorer.score([(e.record, c, {'step': step, 'steps': rl.steps})
-                             for e, c in zip(examples, texts)])
-      values |= reward_metrics(scores, scorer.failed)
-      up = run.crossing.up(score_arrays(config, texts, written, scores))
-      clock.append(time.monotonic())
-
-      train_batch, parts, prepared = programs['prepare'][bucket](
-          state.trained, state.frozen, reference, rollout, up)
-      state, out = programs['update'][bucket](state, train_batch)
-      step += 1
-      parts, out = run.crossing.fetch((parts, prepared | out))
-      weights = session_lib.policy(session, state)
-      clock.append(time.monotonic())
-
-      values |= out | times(clock, values, out)
+      started, spent, fetched = time.monotonic(), {}, run.crossing.fetches
+      policy = overlap.Policy(weights, state.key, step)
+      scored, held = sample(parts, batches, policy, spent, held)
+      with overlap.timed(spent, 'time/reward'):
+        packed, count = rows.of_step(run, scored.there)
+        up, source = run.crossing.up((scored_lib.score_arrays(
+            config, scored.examples, scored.texts, scored.written,
+            scored.scores), packed))
+      with overlap.timed(spent, 'time/update'):
+        key = scored.bucket, count
+        train_batch, terms, prepared = programs['prepare'][key](
+            state.trained, state.frozen, frozen.reference, scored.rollout, up,
+            frozen.teachers, source)
+        state, out = programs['update'][key](state, train_batch)
+        step += 1
+        terms, out = run.crossing.fetch((terms, prepared | out))
+        weights = session_lib.policy(session, state)
+      values = out | scored.values | times(started, spent, out)
+      values |= session_lib.host_means({
+          'data/padding_completion': rows.padding(scored.there, packed)})
       values['time/fetches'] = run.crossing.fetches - fetched
       if out['optim/skipped']:
         session_lib.dump(session, step, run.crossing.fetch(train_batch))
@@ -153,8 +129,7 @@ def fit(run: build.Run, folder, params) -> bool:
         evaluated = session_lib.evaluate(session, weights)
       if writer:
         line = writer.write(step, values | evaluated)
-        writer.rollouts(step, rollout_rows(config, examples, texts, scores,
-                                           parts))
+        writer.rollouts(step, rollout_rows(config, scored, terms))
         # Where every reward of a step failed, it has no mean.
         bar.set_postfix(reward=f'{line.get("reward/total", math.nan):.3f}',
                         length=f'{line["rollout/length"]:.0f}')
@@ -162,6 +137,8 @@ def fit(run: build.Run, folder, params) -> bool:
       last = step == rl.steps
       stopping = not last and asked()
       if step % config.checkpoint.every == 0 or last or stopping:
+        data['kept'] = kept.write(session, step, {
+            'ahead': draws.under_way(), 'held': held})
         session_lib.save(session, step, state, batches, data, evaluated)
       if stopping:
         break
@@ -171,109 +148,100 @@ def fit(run: build.Run, folder, params) -> bool:
   return step == rl.steps
 
 
-def asks_reference(config, needs: tuple[str, ...]) -> bool:
-  """Whether the first policy is asked to write, by a reward or as a judge."""
-  return bool(config.reference_judge.prompt or signals.needs_reference(needs))
+def begin(session, params):
+  """State, frozen policies and what is saved with them, at a run's start.
 
-
-def wants_reference(config, needs: tuple[str, ...]) -> bool:
-  """Whether a frozen copy of the first policy must be held."""
-  return bool(config.rl.kl_weight) or asks_reference(config, needs)
-
-
-def make_reference(run: build.Run, params, needs: tuple[str, ...]):
-  """The frozen reference policy, in its own dtype.
-
-  {} where no KL, no signal that rewards need and no judge asks for it.
+  Returns:
+    (state, frozen, data, groups drawn ahead, groups held), the last two empty.
   """
-  if not wants_reference(run.config, needs):
-    return {}
-  dtype = jnp.dtype(run.config.model.reference_dtype)
-  laid = sharding.of_specs(run.mesh, run.specs, run.config.sharding)
-  return jax.jit(functools.partial(params_lib.cast, dtype=dtype),
-                 out_shardings=laid)(params)
+  state = session_lib.create(session, params)
+  frozen, digests = teachers.make(session, params,
+                                  build.reward_needs(session.run.config))
+  data = {'frozen': session_lib.frozen_digest(session, state), 'kept': 0}
+  return state, frozen, data | digests, [], []
 
 
-def restore_reference(session, digest: str, needs: tuple[str, ...]):
-  """The reference this run began with.
+def go_on(session, batches, state, data):
+  """As `begin`, from what was restored."""
+  frozen = teachers.restore(session, data,
+                            build.reward_needs(session.run.config))
+  found = {'ahead': [], 'held': []}
+  # Runs of before anything was kept have no such entry.
+  if data.get('kept', 0):
+    step = int(session.run.crossing.fetch(state.step))
+    found = kept.read(session, step, data['kept'], batches)
+  return state, frozen, data, found['ahead'], found['held']
 
-  Raises:
-    ValueError: it began without one, and now it needs one.
+
+def ask(session, programs, reference):
+  """What rewards ask of the model: signals by bucket, sampling weights of the
+  reference, or {}, and judges."""
+  config = session.run.config
+  needs = build.reward_needs(config)
+  inquiries = signals.compile_signals(
+      programs_lib.tools(session, programs['sample']), needs)
+  # A KL scores with the reference as it is; only who samples needs a copy.
+  first = {}
+  if teachers.asks_reference(config, needs):
+    first = session.weigh(reference)
+  return inquiries, first, reference_judge.judges(session.run, first,
+                                                  session.weights)
+
+
+def sample(parts: scored_lib.Parts, batches, policy: overlap.Policy, spent,
+           held: list[kept.Group]):
+  """The step's batch, sampled and scored, and the groups to hold after it.
+
+  Args:
+    parts: of the run.
+    batches: the pipeline.
+    policy: who writes now.
+    spent: seconds by name, to which each part's are added.
+    held: groups that the step before has left over.
   """
-  if not digest:
-    if wants_reference(session.run.config, needs):
-      raise ValueError(
-          f'{session.folder} began without a reference policy, which '
-          f'rl.kl_weight, a reward or a judge now asks for; start a new run '
-          f'with config.checkpoint.start={session.run.workdir}')
-    return {}
-  run = session.run
-  dtype = jnp.dtype(run.config.model.reference_dtype)
-  shapes = jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype, sharding=s),
-      params_lib.abstract(run.specs),
-      sharding.of_specs(run.mesh, run.specs, run.config.sharding))
-  return checkpoint.restore_frozen(session.folder / 'checkpoints', shapes,
-                                   digest)
+  config, surplus = parts.session.run.config, []
+  attempt = functools.partial(scored_lib.attempt, parts, policy, spent)
+  if config.rollout.refill.attempts:
+    scored, surplus = refill.fill(attempt, parts.session.run, batches, held)
+  else:
+    scored = attempt()
+    scored = scored._replace(values=scored.values | scored_lib.reward_metrics(
+        scored.scores, scored.failed))
+  if config.rl.overlap or config.rollout.refill.carry:
+    ages = [policy.step - wrote for wrote in scored.steps[:scored.real]]
+    scored = scored._replace(values=scored.values | session_lib.host_means(
+        {'rollout/staleness': metrics.Mean(sum(ages), len(ages))}))
+  return scored, surplus
 
 
-def score_arrays(config, texts, written, scores: list[types.Score]
-                 ) -> prepare.Scores:
-  """Scores as arrays, with credit by token where `rl.credit_weight` asks."""
-  total = np.array([s.total for s in scores], np.float32)
-  valid = np.array([s.valid for s in scores], bool)
-  if not config.rl.credit_weight:
-    return prepare.Scores(total, valid, None)
-  given = np.full(written.shape, np.nan, np.float32)
-  for p, (group, score) in enumerate(zip(texts, scores)):
-    for g, (completion, spans) in enumerate(zip(group, score.spans)):
-      places = np.flatnonzero(written[p, g])[:len(completion.ids)]
-      given[p, g, places] = credit.token_credit(completion, spans)
-  return prepare.Scores(total, valid, given)
+def times(started: float, spent: dict[str, float], out) -> dict[str, float]:
+  """Metrics of what a step took.
 
-
-def reward_metrics(scores: list[types.Score], failed: dict[str, int]
-                   ) -> dict[str, metrics.Mean]:
-  """Each term's mean, and what went wrong, over all processes."""
-  out = {}
-  if 'timeouts' in failed:
-    out['reward/timeouts'] = metrics.Mean(failed['timeouts'],
-                                          1 / jax.process_count())
-  for score in scores:
-    size = len(score.total)
-    rows = {f'reward/part/{name}': metrics.Mean(sum(values), size)
-            for name, values in score.parts.items()}
-    rows['reward/unparsed'] = metrics.Mean(
-        sum(not p for p in score.parsed), size)
-    # A number, not a mean: all weights together, of all processes, are 1.
-    rows['reward/errors'] = metrics.Mean(
-        score.errors, 1 / len(scores) / jax.process_count())
-    for name, mean in rows.items():
-      out[name] = metrics.merge(out[name], mean) if name in out else mean
-  return session_lib.host_means(out)
-
-
-def times(clock, values, out) -> dict[str, float]:
-  """Seconds of each part of a step, from the moments between them."""
-  names = ('time/data', 'time/sample', 'time/signals', 'time/reward',
-           'time/update')
-  spent = {n: b - a for n, a, b in zip(names, clock, clock[1:])}
+  Args:
+    started: when it began, on the monotonic clock.
+    spent: seconds of each part, and those `hidden` behind rewards.
+    out: the step's other metrics.
+  """
+  values = {n: s for n, s in spent.items() if n.startswith('time/')}
+  if 'hidden' in spent:
+    values['time/hidden_reward'] = spent['hidden'] / spent['time/reward']
   written = float(out['rollout/length'].total)
-  return spent | {'time/step': clock[-1] - clock[0],
-                  'time/tokens_per_second': written / spent['time/sample']}
+  return values | {'time/step': time.monotonic() - started,
+                   'time/tokens_per_second': written / spent['time/sample']}
 
 
-def rollout_rows(config, examples, texts, scores, parts):
+def rollout_rows(config, scored: scored_lib.Scored, terms):
   """Some prompts with their whole groups, without identifiers of patients.
 
   All that `medrl.rewards.rescore` needs to score them again, but for `source`,
-  which tells the very line of a file that a record came from. `parts` are the
-  values [P, G] of the terms that were computed on the device.
+  which tells the very line of a file that a record came from. `terms` are the
+  values [P, G] of those that were computed on the device.
   """
-  groups = zip(range(config.log.rollouts_per_step), examples, texts, scores)
+  count = min(config.log.rollouts_per_step, scored.real)
+  groups = zip(range(count), scored.examples, scored.texts, scored.scores)
   for p, example, group, score in groups:
     record = example.record
-    here = {name: values[p] for name, values in parts.items()}
+    here = {name: values[p] for name, values in terms.items()}
     total = np.array(score.total) + sum(
         config.rewards[name].weight * values for name, values in here.items())
     named = {**score.parts, **here}

@@ -13,11 +13,11 @@ from medrl import build
 from medrl import sharding
 from medrl import types
 from medrl.rewards.parse import blocks
-from medrl.rl import logps as logps_lib
 from medrl.rollout import sampler
 from medrl.rollout import sampling
 from medrl.trainers import prefixes
 from medrl.trainers import scoring
+from medrl.trainers import session as session_lib
 from medrl.trainers import signals
 
 _GREY = 127
@@ -58,9 +58,7 @@ def _of_sampler(tools: signals.Tools, field: str) -> signals.Signal:
 
 def _scored(tools: signals.Tools, view: str) -> signals.Signal:
   run = tools.run
-  scorer = scoring.Scorer(run.family, run.model, run.dtype,
-                         run.config.rl.vocab_chunk, run.banned,
-                         logps_lib.token_logps)
+  scorer = session_lib.scorer(run)
 
   def score(params, rollout, key, step):
     seen = look(view, rollout.prompt, jax.random.fold_in(key, step), run)

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from medrl import build
-from medrl import lookup
 from medrl import sharding
 from medrl.evals import run as evals
 from medrl.trainers import objective
 from medrl.trainers import prepare
+from medrl.trainers import rows as packed
 from medrl.trainers import scoring
 from medrl.trainers import session as session_lib
 from medrl.trainers import signals
@@ -21,13 +21,17 @@ from medrl.trainers import state as state_lib
 from medrl.trainers import update
 
 
-def compile_programs(session, state, reference):
+def compile_programs(session, state, reference, teachers):
   """Name -> bucket -> program: sample, prepare and update.
+
+  The last two are by bucket and number of packed rows, 0 for completions in
+  rows of their own.
 
   Args:
     session: the open session.
     state: whose shapes and shardings the programs take.
     reference: parameters of the reference policy, or {}.
+    teachers: name -> parameters, or {}.
   """
   run = session.run
   config, rl = run.config, run.config.rl
@@ -35,7 +39,7 @@ def compile_programs(session, state, reference):
 
   def loss(trained, frozen, batch):
     logps, entropy = scoring.policy_logps(
-        scorer, state_lib.merge(trained, frozen), batch.rollout)
+        scorer, state_lib.merge(trained, frozen), batch.rollout, batch.source)
     return objective.rl_loss(words, logps, entropy, batch)
 
   def step(state, batch):
@@ -46,7 +50,7 @@ def compile_programs(session, state, reference):
   whole = sharding.replicated(run.mesh)
   prepared = jax.jit(
       functools.partial(prepare.prepare, scorer=scorer, words=words, rl=rl,
-                        advantage=lookup.resolve(rl.advantage),
+                        advantage=prepare.advantage(config),
                         score_ids=prepare.id_rewards(run)),
       out_shardings=(rows, rows, whole))
   step = jax.jit(step, donate_argnums=0, out_shardings=(session.laid, whole))
@@ -54,21 +58,25 @@ def compile_programs(session, state, reference):
   options = build.sampling_options(run, group, config.rollout.temperature)
   sample = evals.samplers(run, session.weights, prompts, options, 'sample')
   held = state_lib.abstract(state)
-  reference = state_lib.abstract(reference)
+  reference, teachers = map(state_lib.abstract, (reference, teachers))
   def place(dtype, *more):
     return jax.ShapeDtypeStruct((prompts, group, *more), dtype, sharding=rows)
-  scores = prepare.Scores(place(jnp.float32), place(bool),
-                  place(jnp.float32, config.rollout.length)
-                  if rl.credit_weight else None)
+  scores = prepare.expected(config, place)
   out = {'sample': sample, 'prepare': {}, 'update': {}}
   for bucket, program in sample.items():
     rollout = laid_out(program, rows)
-    out['prepare'][bucket] = build.compile_ahead(
-        f'prepare {bucket}', prepared, held.trained, held.frozen, reference,
-        rollout, scores)
-    batch = out['prepare'][bucket].out_info[0]
-    out['update'][bucket] = build.compile_ahead(
-        f'update {bucket}', step, held, laid_out(batch, rows))
+    for count in (0, *packed.counts(config, run.mesh)):
+      source = None
+      if count:
+        source = jax.ShapeDtypeStruct((count, rl.pack.tokens), jnp.int32,
+                                      sharding=rows)
+      key, label = (bucket, count), f' in {count} rows' if count else ''
+      out['prepare'][key] = build.compile_ahead(
+          f'prepare {bucket}{label}', prepared, held.trained, held.frozen,
+          reference, rollout, scores, teachers, source)
+      batch = out['prepare'][key].out_info[0]
+      out['update'][key] = build.compile_ahead(
+          f'update {bucket}{label}', step, held, laid_out(batch, rows))
   return out
 
 

@@ -76,7 +76,7 @@ def open_session(run: build.Run, folder, optim, updates: int) -> Session:
   trained, _ = state_lib.split(run.specs, config.model.freeze)
   tx = state_lib.optimizer(optim, updates, trained)
   laid = state_lib.shardings(run.mesh, run.specs, config.sharding,
-                             config.model.freeze, tx)
+                             config.model.freeze, tx, config.model.offload)
   weigh, weights = evals.sampling_weights(
       run, params_lib.abstract(run.specs))
   manager = checkpoint.open_manager(
@@ -196,9 +196,13 @@ def pipeline(session: Session, prompts: int, target_length: int = 0,
 
 
 def scorer(run: build.Run) -> scoring.Scorer:
-  return scoring.Scorer(run.family, run.model, run.dtype,
-                        run.config.rl.vocab_chunk, run.banned,
-                        logps.token_logps)
+  config, axis = run.config, run.config.sharding.vocab
+  behind = config.model.attention == 'splash'
+  return scoring.Scorer(
+      run.family, run.model, run.dtype, config.rl.vocab_chunk, run.banned,
+      functools.partial(logps.token_logps,
+                        shards=run.mesh.shape[axis] if axis else 1),
+      layout='behind' if behind else 'beside', parts=build.parts(run.mesh))
 
 
 def evaluate(session: Session, params) -> dict[str, float]:

@@ -16,6 +16,10 @@ import optax
 
 from medrl import params as params_lib
 from medrl import sharding
+from medrl.trainers import moments
+
+# What config.model.offload may name.
+OFFLOADS = ('reference', 'moments')
 
 
 @flax.struct.dataclass
@@ -72,7 +76,8 @@ def schedule(options, steps: int):
 
 
 def optimizer(options, steps: int, specs):
-  """Clipped AdamW; weight decay on matrices, not on norms and biases.
+  """Clipped AdamW (Loshchilov & Hutter, arXiv 1711.05101); weight decay on
+  matrices, not on norms and biases.
 
   Args:
     options: config.rl.optim or config.sft.optim.
@@ -82,26 +87,42 @@ def optimizer(options, steps: int, specs):
   decayed = jax.tree.map(lambda s: s.init == 'normal', specs)
   return optax.chain(
       optax.clip_by_global_norm(options.clip_norm),
-      optax.adamw(schedule(options, steps), options.b1, options.b2,
-                  options.eps, weight_decay=options.weight_decay,
-                  mask=decayed))
+      optax.chain(
+          moments.adam(options, specs),
+          optax.add_decayed_weights(options.weight_decay, decayed),
+          optax.scale_by_learning_rate(schedule(options, steps))))
 
 
-def shardings(mesh, specs, rules, freeze, tx) -> TrainState:
-  """A TrainState of shardings: moments lie as their parameters do."""
+def shardings(mesh, specs, rules, freeze, tx,
+              offload: Sequence[str] = ()) -> TrainState:
+  """A TrainState of shardings: moments lie as their parameters do.
+
+  Where `offload` (config.model.offload) names 'moments', in host memory.
+
+  Raises:
+    ValueError: a name that is not among `OFFLOADS`, or no such memory.
+  """
+  for name in offload:
+    if name not in OFFLOADS:
+      raise ValueError(f'model.offload names {name!r}; it may name '
+                       f'{", ".join(OFFLOADS)}')
   trained, frozen = split(specs, freeze)
   laid = sharding.of_specs(mesh, trained, rules)
   opt_state = jax.eval_shape(tx.init, params_lib.abstract(trained))
+  away = sharding.to_host(laid) if 'moments' in offload else laid
   whole = sharding.replicated(mesh)
   return TrainState(
       trained=laid, frozen=sharding.of_specs(mesh, frozen, rules),
-      opt_state=sharding.like_params(mesh, opt_state, laid),
+      opt_state=sharding.like_params(mesh, opt_state, away),
       step=whole, key=whole)
 
 
 def create(params, seed: int, freeze, tx, laid: TrainState,
            frozen_dtype) -> TrainState:
-  """A fresh state around given parameters, made in one jitted program.
+  """A fresh state around given parameters, which no copy is made of.
+
+  An update that is given the state takes the parameters' memory: what else is
+  made from them is made before.
 
   Raises:
     ValueError: trained parameters that are not float32: with AdamW at usual
@@ -113,14 +134,15 @@ def create(params, seed: int, freeze, tx, laid: TrainState,
       raise ValueError(f'a trained parameter is {leaf.dtype}; it needs a '
                        f'float32 master, or its updates round to nothing')
 
-  @functools.partial(jax.jit, out_shardings=laid)
-  def make(trained, frozen):
+  @functools.partial(jax.jit, out_shardings=laid.replace(trained=None))
+  def rest(trained, frozen):
     return TrainState(
-        trained=trained, frozen=params_lib.cast(frozen, frozen_dtype),
+        trained=None, frozen=params_lib.cast(frozen, frozen_dtype),
         opt_state=tx.init(trained), step=jnp.zeros((), jnp.int32),
         key=jax.random.key(seed))
 
-  return make(trained, frozen)
+  trained = jax.device_put(trained, laid.trained)
+  return rest(trained, frozen).replace(trained=trained)
 
 
 def abstract(state: TrainState) -> TrainState:

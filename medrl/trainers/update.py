@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from medrl import sharding
 from medrl.trainers import state as state_lib
 
 
@@ -40,10 +41,24 @@ def microbatched(tree, count: int):
   return jax.tree.map(leaf, tree)
 
 
-def rejoined(tree):
-  """The inverse of `microbatched`."""
-  return jax.tree.map(
-      lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), tree)
+def parted(tree, minibatches: int, microbatches: int):
+  """[P, ...] -> [n, P / n, ...], all micro-batches of all mini-batches."""
+  def leaf(x):
+    # A row is [which, micro-batch, mini-batch], from the slowest.
+    # Sizes are given: an array may be empty.
+    each = x.shape[0] // minibatches // microbatches
+    x = x.reshape(each, microbatches, minibatches, *x.shape[1:]).swapaxes(0, 2)
+    return x.reshape(minibatches * microbatches, each, *x.shape[3:])
+  return jax.tree.map(leaf, tree)
+
+
+def rejoined(tree, minibatches: int, microbatches: int):
+  """The inverse of `parted`."""
+  def leaf(x):
+    rows = x.shape[0] * x.shape[1]
+    x = x.reshape(minibatches, microbatches, *x.shape[1:])
+    return x.swapaxes(0, 2).reshape(rows, *x.shape[3:])
+  return jax.tree.map(leaf, tree)
 
 
 def gradient(loss, trained, batch, count: int):
@@ -97,9 +112,13 @@ def apply(state: state_lib.TrainState, grads, tx, rate):
   norm = optax.tree.norm(grads)
   sound = jnp.isfinite(norm)
   safe = jax.tree.map(lambda g: jnp.where(sound, g, 0.), grads)
-  updates, opt_state = tx.update(safe, state.opt_state, state.trained)
+  updates, opt_state = tx.update(safe, state.opt_state, state.trained,
+                                 sound=sound)
   def keep(new, old):
-    return jax.tree.map(lambda n, o: jnp.where(sound, n, o), new, old)
+    # Moments on the host were kept where they were brought.
+    return jax.tree.map(
+        lambda n, o: n if sharding.on_host(o) else jnp.where(sound, n, o),
+        new, old)
   trained = keep(optax.apply_updates(state.trained, updates), state.trained)
   adam = state.opt_state[1][0]   # (clip, (adam, ...)): see state.optimizer
   values = {

@@ -115,15 +115,15 @@ def prefill(params, config, batch: types.Batch):
   return hidden[:, 0], cache
 
 
-def log_softmax(params, config, hidden, banned=()):
-  """Log-probs [..., V] that `hidden` [..., D] gives."""
+def log_softmax(params, config, hidden, banned=(), normalised=True):
+  """Log-probs (or logits) [..., V] that `hidden` [..., D] gives."""
   logits = hidden @ qwen2_5_vl.head(params, config)
   if banned:
     logits = logits.at[..., jnp.array(banned)].set(-jnp.inf)
-  return jax.nn.log_softmax(logits)
+  return jax.nn.log_softmax(logits) if normalised else logits
 
 
-def plain(params, config, rollout: types.Rollout, banned=()):
+def plain(params, config, rollout: types.Rollout, banned=(), normalised=True):
   """Log-probs [P, G, T, V] before each token, by one long sequence a member.
 
   Every member repeats its prompt and images, and there is no cache.
@@ -147,7 +147,8 @@ def plain(params, config, rollout: types.Rollout, banned=()):
     place = jnp.where(mask, jnp.arange(mask.shape[1]), 0)
     before = jax.lax.cummax(place, axis=1)[:, length - 1:-1]
     hidden = jnp.take_along_axis(hidden, before[..., None], axis=1)
-    return log_softmax(params, config, hidden, banned).reshape(p, g, t, -1)
+    return log_softmax(params, config, hidden, banned, normalised).reshape(
+        p, g, t, -1)
 
 
 def shared(params, config, rollout: types.Rollout):
@@ -181,4 +182,6 @@ def rollout(batch: types.Batch, tokens, mask) -> types.Rollout:
   positions = np.repeat((reach[:, None, None] + 1 + count)[..., None], 3, -1)
   zeros = np.zeros(tokens.shape, np.float32)
   return types.Rollout(batch, tokens, mask, mask, positions.astype(np.int32),
-                       zeros, zeros, zeros, np.ones(tokens.shape[:2], bool))
+                       zeros, zeros, zeros, np.ones(tokens.shape[:2], bool),
+                       mask.sum(-1), np.ones(len(tokens), np.float32),
+                       zeros[..., None][..., :0])

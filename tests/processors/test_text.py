@@ -114,6 +114,16 @@ def test_pieces_joined_are_the_text(tokenizer):
     assert joined.encode(errors='surrogateescape') == string.encode()
 
 
+def test_bytes_joined_are_the_text(tokenizer):
+  held = tokenizer.token_bytes()
+  assert len(held) == tokenizer.size
+  assert held[tokenizer.id('<|im_end|>')] == b''
+  assert {b for b in held if len(b) == 1} == {bytes([b]) for b in range(256)}
+  for string in NASTY:
+    ids = tokenizer.encode(string)
+    assert b''.join(held[i] for i in ids) == string.encode()
+
+
 @pytest.mark.parametrize('data', [
     b'\xe0\x80A', b'\xf0\x9f\x92', b'\xf0\x9fA\xff', b'\xed\xa0\x80',
     b'\xf4\x90', b'\xc3\xc3\xa9', b'\xe8\x82\xba\xe8\x82', b'\xf8\x88\x80'])

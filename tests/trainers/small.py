@@ -89,9 +89,10 @@ def broken(record, completions, context):
 seen = []   # (largest |ratio - 1|, clipped tokens) of each update
 
 
-def noted_clip(ratio, advantages, logps, *, low, high):
+def noted_clip(ratio, advantages, logps, mask, *, low, high):
   """`losses.clip`, telling of each micro-batch what it was given."""
-  loss, clipped = losses.clip(ratio, advantages, logps, low=low, high=high)
+  loss, clipped = losses.clip(ratio, advantages, logps, mask, low=low,
+                              high=high)
   jax.debug.callback(
       lambda *x: seen.append(tuple(map(float, x))),
       jnp.max(jnp.abs(ratio - 1)), jnp.sum(clipped))

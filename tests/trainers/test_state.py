@@ -21,7 +21,8 @@ SPECS = {'vision': {'patch': Spec((2, 3), ('patch', 'embed')),
 def options(**changed):
   return ml_collections.ConfigDict(dict(
       learning_rate=0.1, schedule='constant', warmup=0, b1=0.9, b2=0.98,
-      eps=1e-8, weight_decay=0.0, clip_norm=1.0) | changed)
+      eps=1e-8, moment_dtype='float32', weight_decay=0.0,
+      clip_norm=1.0) | changed)
 
 
 def test_halves_are_cut_at_whole_names_and_join_again():

@@ -118,7 +118,7 @@ def test_ac6_loss_and_gradients_depend_on_no_microbatch_and_no_mesh():
 SPECS = {'w': params_lib.Spec((3,), ('embed',))}
 OPTIONS = ml_collections.ConfigDict(dict(
     learning_rate=0.1, schedule='constant', warmup=0, b1=0.9, b2=0.98,
-    eps=1e-8, weight_decay=0.0, clip_norm=100.0))
+    eps=1e-8, moment_dtype='float32', weight_decay=0.0, clip_norm=100.0))
 
 
 def fresh(tx):
@@ -177,4 +177,8 @@ def test_microbatches_take_every_nth_row_and_come_back():
   tree = {'a': jnp.arange(12).reshape(6, 2)}
   parts = update.microbatched(tree, 3)['a']
   np.testing.assert_array_equal(parts[1], tree['a'][1::3])
-  np.testing.assert_array_equal(update.rejoined({'a': parts})['a'], tree['a'])
+  parts = update.parted(tree, 3, 2)['a']
+  again = update.microbatched(update.microbatched(tree, 3)['a'][1], 2)
+  np.testing.assert_array_equal(parts[2:4], again)
+  np.testing.assert_array_equal(update.rejoined({'a': parts}, 3, 2)['a'],
+                                tree['a'])

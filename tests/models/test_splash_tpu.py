@@ -1,0 +1,142 @@
+"""Splash attention compiles with its gradient for TPUs that are not here.
+
+Ahead of time, in a process of its own, since libtpu refuses XLA's flags for the
+CPU. What it computes is in test_splash.
+"""
+
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+import jax
+from jax.experimental import topologies
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+import pytest
+
+from medrl import sharding
+from medrl.models import group_mask
+from medrl.models import splash
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# Topology, mesh, H, K, d, L and groups (None: causal, packed).
+TARGETS = {
+    'gqa': ('v5e:4x4', (1, 4, 4), 28, 4, 128, 5120, (1024, 512, 8)),
+    'gqa_other_chip': ('v6e:4x4', (1, 4, 4), 28, 4, 128, 5120, (1024, 512, 8)),
+    'width_64': ('v5e:4x4', (4, 4, 1), 4, 4, 64, 1024, (512, 256, 2)),
+    'width_80': ('v5e:4x4', (4, 4, 1), 4, 2, 80, 1024, (512, 256, 2)),
+    'packed': ('v5e:4x4', (4, 4, 1), 4, 2, 128, 1024, None),
+    'repeated_keys': ('v5e:4x4', (1, 4, 4), 16, 2, 128, 640, (256, 128, 3)),
+}
+# Tells libtpu that it is no part of a pod, and need not be alone here.
+ENVIRONMENT = dict(
+    JAX_PLATFORMS='cpu', TPU_SKIP_MDS_QUERY='1',
+    TPU_WORKER_HOSTNAMES='localhost', TPU_ACCELERATOR_TYPE='v5litepod-16',
+    ALLOW_MULTIPLE_LIBTPU_LOAD='true')
+
+
+def compiled(target, make=splash.Rows, policy=None):
+  """Compiles attention with gradient in two recomputed layers, for a TPU."""
+  topology, sizes, heads, kv_heads, width, length, groups = target
+  mesh = sharding.make_mesh(*sizes, devices=topologies.get_topology_desc(
+      platform='tpu', topology_name=topology).devices)
+  rows = mesh.shape['data'] * mesh.shape['fsdp']
+
+  def abstract(shape, dtype, *axes):
+    spec = PartitionSpec(sharding.BATCH_AXES, None, *axes)
+    return jax.ShapeDtypeStruct((rows, length, *shape), dtype,
+                                sharding=NamedSharding(mesh, spec))
+
+  def loss(query, key, value, mask, segments):
+    layer = jax.checkpoint(lambda x, _: (make(mesh)(
+        x, key, value, mask, groups, None if groups else segments), None),
+                           policy=policy)
+    out, _ = jax.lax.scan(layer, query, None, length=2)
+    return jnp.sum(out.astype(jnp.float32) ** 2)
+
+  # Key heads that do not divide over `tensor` are whole on each device.
+  query, key = (abstract((n, width), jnp.bfloat16, 'tensor' if
+                         n % mesh.shape['tensor'] == 0 else None)
+                for n in (heads, kv_heads))
+  began = time.perf_counter()
+  program = jax.jit(jax.grad(loss, (0, 1, 2))).lower(
+      query, key, key, abstract((), bool), abstract((), jnp.int32)).compile()
+  text = program.as_text()
+  return {
+      'seconds': time.perf_counter() - began,
+      'temp_bytes': program.memory_analysis().temp_size_in_bytes,
+      'kernels': sorted(re.findall(
+          r'splash_mha_(\w+?)_segmented.*tpu_custom_call', text)),
+      'square': f'{length},{length}]' in text,
+      'exchanged': sorted(set(re.findall(
+          r' (all-gather|all-reduce|all-to-all|collective-permute)', text)))}
+
+
+def print_compiled():
+  try:
+    topologies.get_topology_desc(platform='tpu', topology_name='v5e:4x4')
+  except Exception as error:   # whatever libtpu has against this machine
+    print(json.dumps({'absent': repr(error)}))
+    return
+  saved = compiled(TARGETS['width_64'], policy=(
+      jax.checkpoint_policies.save_only_these_names(splash.SAVED)))
+  print(json.dumps({'saved': saved} | {
+      k: compiled(v) for k, v in TARGETS.items()}))
+
+
+def print_memory():
+  """Temporary bytes for one row a device, splash and plain."""
+  target = ('v5e:4x4', (4, 4, 1), *TARGETS['gqa'][2:])
+  print(json.dumps({
+      'splash': compiled(target),
+      'plain': compiled(target, lambda mesh: group_mask.PlainRows())}))
+
+
+def in_a_process(function):
+  """What a function of this file prints, or a skip where there is no libtpu."""
+  if importlib.util.find_spec('libtpu') is None:
+    pytest.skip('libtpu is not installed; see tests/requirements.txt')
+  env = {k: v for k, v in os.environ.items()
+         if k not in ('XLA_FLAGS', 'JAX_COMPILATION_CACHE_DIR')}
+  code = f'from tests.models import test_splash_tpu as t; t.{function}()'
+  with subprocess.Popen([sys.executable, '-c', code], cwd=ROOT,
+                        env=env | ENVIRONMENT, stdout=subprocess.PIPE,
+                        text=True) as process:
+    found = json.loads(process.communicate(timeout=600)[0])
+  print(json.dumps(found, indent=1))   # shown by pytest -s: what it took
+  if 'absent' in found:
+    pytest.skip(f'libtpu gives no topology here: {found["absent"]}')
+  return found
+
+
+@pytest.fixture(scope='module')
+def programs():
+  return in_a_process('print_compiled')
+
+
+@pytest.mark.parametrize('target', TARGETS)
+def test_compiles_with_gradient_for_a_tpu(programs, target):
+  found = programs[target]
+  # Forward in the layers, and once more where the gradient recomputes them.
+  assert found['kernels'] == ['dkv', 'dq', 'fwd', 'fwd']
+  assert not found['square'], 'an array of L x L'
+  if target != 'repeated_keys':   # their gradients add up over devices
+    assert not found['exchanged'], 'rows and heads need nothing of each other'
+
+
+def test_a_remat_policy_can_save_what_the_gradient_needs(programs):
+  assert programs['saved']['kernels'] == ['dkv', 'dq', 'fwd']
+
+
+@pytest.mark.slow   # the plain program alone takes half a minute
+def test_needs_a_fraction_of_the_memory_of_plain_attention():
+  found = in_a_process('print_memory')
+  assert found['plain']['square'], 'the check for L x L finds it where it is'
+  assert found['splash']['temp_bytes'] * 10 < found['plain']['temp_bytes']

@@ -1,0 +1,169 @@
+"""token_logps with the vocabulary split over devices: equal, and nothing moves.
+
+Over eight fake devices, and compiled for a TPU that is not here. Both in
+processes of their own: jax counts its devices once.
+"""
+
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+from jax.experimental import topologies
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+import numpy as np
+import pytest
+
+from medrl import sharding
+from medrl.rl import logps
+
+ROOT = pathlib.Path(__file__).parents[2]
+SPECS = {'whole_width': PartitionSpec(None, 'tensor'),
+         'split_width': PartitionSpec('fsdp', 'tensor')}
+# Tells libtpu that it is no part of a pod, and need not be alone here.
+TPU = dict(TPU_SKIP_MDS_QUERY='1', TPU_WORKER_HOSTNAMES='localhost',
+           TPU_ACCELERATOR_TYPE='v5litepod-16',
+           ALLOW_MULTIPLE_LIBTPU_LOAD='true')
+_DTYPES = r'(?:f32|bf16|f16|s32|u32|s8|u8|pred)'
+
+
+def loss(hidden, head, targets, chunk, shards):
+  both = logps.token_logps(hidden, head, targets, chunk=chunk, shards=shards)
+  return (both[0] - .1 * both[1]).mean(), both
+
+
+def program(mesh, spec, sizes, dtype, shards):
+  """Value and gradient compiled for a mesh, and how its arguments lie on it."""
+  rows, width, size, chunk = sizes
+  laid = (sharding.batch(mesh), NamedSharding(mesh, spec), sharding.batch(mesh))
+  abstract = [jax.ShapeDtypeStruct(shape, kind, sharding=where)
+              for shape, kind, where in zip(
+                  ((rows // 8, 8, width), (width, size), (rows // 8, 8)),
+                  (dtype, dtype, jnp.int32), laid)]
+  function = jax.value_and_grad(lambda *a: loss(*a, chunk, shards), (0, 1),
+                                has_aux=True)
+  out = (None, (laid[0], laid[1]))
+  return jax.jit(function, out_shardings=out).lower(*abstract).compile(), laid
+
+
+def facts(compiled):
+  """What a program's text says: its largest array, and what moves how."""
+  text = compiled.as_text()
+  shapes = [[int(n) for n in found.split(',')] for found in
+            re.findall(rf'\b{_DTYPES}\[([\d,]+)\]', text)]
+  gathers = re.findall(
+      r'= (.*?) all-gather(?:-start)?\(.*dimensions=\{(\d+)\}', text)
+  return {
+      'largest': max(math.prod(shape) for shape in shapes),
+      # The length of each axis that is gathered, from the last shape named:
+      # where it starts early, the one before is what goes in.
+      'gathered': [int(re.findall(r'\[([\d,]+)\]', result)[-1].split(',')[
+          int(axis)]) for result, axis in gathers],
+      'all_to_all': 'all-to-all' in text}
+
+
+def print_fake():
+  """Eight devices of the CPU: facts, and the distance from the unsharded."""
+  mesh = sharding.make_mesh(1, 2, 4)
+  sizes = rows, width, size, chunk = 208, 16, 4000, 96
+  keys = jax.random.split(jax.random.key(0), 3)
+  arrays = (jax.random.normal(keys[0], (rows // 8, 8, width)),
+            jax.random.normal(keys[1], (width, size)),
+            jax.random.randint(keys[2], (rows // 8, 8), 0, size))
+  right = jax.jit(jax.value_and_grad(
+      lambda *a: loss(*a, chunk, 1), (0, 1), has_aux=True))(*arrays)
+  found = {}
+  for name, spec in SPECS.items():
+    compiled, laid = program(mesh, spec, sizes, jnp.float32, 4)
+    result = compiled(*jax.device_put(arrays, laid))
+    found[name] = facts(compiled) | {
+        'gaps': [float(np.linalg.norm(a - b) / np.linalg.norm(b))
+                 for a, b in zip(*map(jax.tree.leaves, (result, right)))],
+        'grad_specs': [str(x.sharding.spec) for x in result[1]]}
+  # As if nobody had said that the vocabulary is split.
+  found['unaware'] = facts(program(mesh, SPECS['whole_width'], sizes,
+                                   jnp.float32, 1)[0])
+  print(json.dumps(found))
+
+
+def print_tpu():
+  try:
+    devices = topologies.get_topology_desc(
+        platform='tpu', topology_name='v5e:4x4').devices
+  except Exception as error:   # whatever libtpu has against this machine
+    print(json.dumps({'absent': repr(error)}))
+    return
+  mesh = sharding.make_mesh(1, 4, 4, devices=devices)
+  print(json.dumps({
+      name: facts(program(mesh, spec, (512, 256, 14336, 1024), jnp.bfloat16,
+                          4)[0])
+      for name, spec in SPECS.items()}))
+
+
+def in_a_process(function, environment):
+  code = f'from tests.rl import test_logps_sharded as t; t.{function}()'
+  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True,
+                        env=environment, stdout=subprocess.PIPE, text=True)
+  found = json.loads(done.stdout.splitlines()[-1])
+  print(json.dumps(found, indent=1))   # shown by pytest -s
+  return found
+
+
+@pytest.fixture(scope='module')
+def fake():
+  flags = (os.environ['XLA_FLAGS']
+           + ' --xla_force_host_platform_device_count=8')
+  return in_a_process('print_fake', os.environ | {'XLA_FLAGS': flags})
+
+
+@pytest.fixture(scope='module')
+def tpu():
+  if importlib.util.find_spec('libtpu') is None:
+    pytest.skip('libtpu is not installed; see tests/requirements.txt')
+  # Neither the CPU's flags nor its cache are for libtpu.
+  kept = {k: v for k, v in os.environ.items()
+          if k not in ('XLA_FLAGS', 'JAX_COMPILATION_CACHE_DIR')}
+  found = in_a_process('print_tpu', kept | TPU)
+  if 'absent' in found:
+    pytest.skip(f'libtpu gives no topology here: {found["absent"]}')
+  return found
+
+
+def check(found, width, largest):
+  """Of the head, at most the width is gathered, a chunk at a time.
+
+  `largest` is the greatest of a shard of the head as it is stored, a chunk of
+  it with its width whole, and a tile of a chunk's logits: a gathered head, its
+  gradient, or all logits of a shard would be larger.
+  """
+  assert found['largest'] <= largest
+  assert set(found['gathered']) <= {width}
+  assert not found['all_to_all']
+
+
+@pytest.mark.parametrize('name', SPECS)
+def test_fake_devices(fake, name):
+  found = fake[name]
+  fsdp = 2 if name == 'split_width' else 1
+  check(found, 16, max(1000 * 16 // fsdp, 96 * 16, 208 // 2 * 96))
+  assert bool(found['gathered']) == (name == 'split_width')
+  # Float32, summed in another order.
+  assert max(found['gaps']) < 1e-6
+  assert found['grad_specs'][1] == str(SPECS[name])
+
+
+def test_the_check_fails_where_shards_are_not_known(fake):
+  assert fake['unaware']['largest'] >= 4000 * 16
+
+
+@pytest.mark.parametrize('name', SPECS)
+def test_tpu(tpu, name):
+  fsdp = 4 if name == 'split_width' else 1
+  check(tpu[name], 256, max(3584 * 256 // fsdp, 1024 * 256, 512 // 4 * 1024))
