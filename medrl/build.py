@@ -384,7 +384,9 @@ def compile_ahead(name: str, function, *arguments):
 
 
 def write_config(config, workdir: pathlib.Path) -> None:
-  """Keeps the config beside the results; says what a restart changed."""
+  """Keeps the config beside the results, recipe laid; says what a restart
+  changed."""
+  words.lay(config)
   path = pathlib.Path(workdir) / 'config.json'
   path.parent.mkdir(parents=True, exist_ok=True)
   new = json.loads(config.to_json_best_effort())

@@ -19,7 +19,6 @@ from medrl import build
 from medrl import lookup
 from medrl.evals import dry_run
 from medrl.evals import run as evals
-from medrl.rl import words
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'A study.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where results go.')
@@ -44,7 +43,6 @@ def main(argv):
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   join()
   config, workdir = _CONFIG.value, _WORKDIR.value
-  words.lay(config)
   if _DRY_RUN.value:
     dry_run.show(config, workdir)
     return

@@ -65,7 +65,8 @@ def test_phantom(tmp_path, capsys):
   for found, media in zip((first, second), record.media):
     wanted = lookup.resolve(media.loader)(media.path, '', **media.options)
     np.testing.assert_array_equal(found, wanted)
-  assert "{'sample': 1, 'old log-probs': 1, 'reference': 1, 'update': 3}" in out
+  assert ("{'sample': 1, 'old log-probs': 1, 'reference': 1, 'teachers': 0, "
+          "'update': 3}") in out
   assert '127,840 parameters; ' in out and 'reference 0.2' in out
   assert not (tmp_path / 'checkpoints').exists()
 

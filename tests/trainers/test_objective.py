@@ -255,7 +255,7 @@ def scores(valid, **more):
 
 def prepared(monkeypatch, c, scored=None, teachers=None):
   monkeypatch.setattr(
-      scoring, 'policy_logps', lambda scorer, params, part, source=None: (
+      scoring, 'policy_logps', lambda scorer, params, part, source, entropy: (
           part.logps + params['shift'], None))
   rollout = jax.tree.map(jnp.asarray, drawn().rollout)
   shift = {'a': {'shift': jnp.float32(.1)}, 'reference': {

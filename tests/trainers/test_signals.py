@@ -56,8 +56,10 @@ class Parts:
       mask[:, g, :len(ids)] = True
     up = run.crossing.up((batch, tokens, mask))
     given = [scoring.given(up[0], up[1][:, g], up[2][:, g]) for g in range(3)]
-    rollout = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1),
-                           *[g._replace(prompt=()) for g in given])
+    # What has no members, the sampler's capacity, is the first's.
+    rollout = jax.tree.map(
+        lambda *x: jnp.concatenate(x, axis=1) if x[0].ndim > 1 else x[0],
+        *[g._replace(prompt=()) for g in given])
     self.rollout = rollout._replace(prompt=up[0])
     self.scorer = session.scorer(run)
     abstract = lambda tree: jax.tree.map(
