@@ -90,7 +90,8 @@ def measure(name: str, repeats: int, workdir: pathlib.Path) -> dict:
   second = bench_ceilings.measure(head, run.dtype, repeats)
   ceilings = {n: max(rate, second[n]) for n, rate in first.items()}
   return summary(name, bench, whole, out) | {
-      'padding': bench_report.padding(bench.last[0].rollout),
+      'padding': bench_report.padding(bench.last[0].rollout,
+                                      bench.last[1].source),
       'ceilings': ceilings,
       'parts': bench_report.parts(run, shapes, parts, ceilings),
       'floor': bench_report.floor(run, shapes, whole, ceilings),

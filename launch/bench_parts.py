@@ -25,6 +25,7 @@ from medrl.rl import words
 from medrl.trainers import grpo
 from medrl.trainers import overlap
 from medrl.trainers import programs as programs_lib
+from medrl.trainers import rows
 from medrl.trainers import scored as scored_lib
 from medrl.trainers import scoring
 from medrl.trainers import session as session_lib
@@ -44,7 +45,7 @@ class Bench:
   state: Any
   weights: Any     # of the policy, for sampling
   number: int      # steps done
-  last: Any = ()   # (Scored, TrainBatch) of the last step
+  last: Any = ()   # (Scored, TrainBatch, key of its programs) of the last step
 
   @property
   def session(self) -> session_lib.Session:
@@ -137,20 +138,22 @@ def step(bench: Bench):
   policy = overlap.Policy(bench.weights, bench.state.key, bench.number)
   scored, _ = grpo.sample(bench.parts, bench.batches, policy, spent, [])
   with overlap.timed(spent, 'time/reward'):
-    up = run.crossing.up(scored_lib.score_arrays(
+    packed, count = rows.of_step(run, scored.there)
+    up, source = run.crossing.up((scored_lib.score_arrays(
         run.config, scored.examples, scored.texts, scored.written,
-        scored.scores))
+        scored.scores), packed))
   with overlap.timed(spent, 'time/update'):
-    state = bench.state
-    batch, _, prepared = bench.programs['prepare'][scored.bucket](
-        state.trained, state.frozen, bench.reference, scored.rollout, up, {})
-    state, out = bench.programs['update'][scored.bucket](state, batch)
+    state, key = bench.state, (scored.bucket, count)
+    batch, _, prepared = bench.programs['prepare'][key](
+        state.trained, state.frozen, bench.reference, scored.rollout, up, {},
+        source)
+    state, out = bench.programs['update'][key](state, batch)
     out = run.crossing.fetch(prepared | out)
     weights = jax.block_until_ready(session_lib.policy(session, state))
   spent['time/whole'] = time.monotonic() - started
   bench = dataclasses.replace(
       bench, state=state, weights=weights, number=bench.number + 1,
-      last=(scored, batch))
+      last=(scored, batch, key))
   return bench, {n.removeprefix('time/'): s for n, s in spent.items()}, out
 
 
@@ -162,10 +165,10 @@ def time_parts(bench: Bench, repeats: int) -> tuple[Bench, dict[str, Any]]:
   and prefill are of all prompts at once, score is what a reference costs. The
   state moves on, as updates are real.
   """
-  run, (scored, batch) = bench.session.run, bench.last
+  run, (scored, batch, key) = bench.session.run, bench.last
   family, model, rollout = run.family, run.model, scored.rollout
   prompt, weights = rollout.prompt, bench.weights
-  scorer, microbatches = session_lib.scorer(run), run.config.rl.microbatches
+  scorer, rl = session_lib.scorer(run), run.config.rl
   draws = bench.programs['sample'][scored.bucket]
   number = jnp.zeros((), jnp.int32, device=sharding.replicated(run.mesh))
 
@@ -175,12 +178,12 @@ def time_parts(bench: Bench, repeats: int) -> tuple[Bench, dict[str, Any]]:
       soft=soft)[:2])
   # In the micro-batches of the update, as `prepare` scores.
   score = jax.jit(lambda p, r: jax.lax.map(
-      lambda part: scoring.policy_logps(scorer, p, part),
-      update.microbatched(r, microbatches)))
+      lambda part: scoring.policy_logps(scorer, p, *part, entropy=False)[0],
+      update.parted(r, rl.minibatches, rl.microbatches)))
   held = [bench.state]   # donated and replaced at each call
 
   def learn():
-    held[0], out = bench.programs['update'][scored.bucket](held[0], batch)
+    held[0], out = bench.programs['update'][key](held[0], batch)
     return out
 
   timed = functools.partial(bench_ceilings.timed, repeats=repeats)
@@ -190,7 +193,7 @@ def time_parts(bench: Bench, repeats: int) -> tuple[Bench, dict[str, Any]]:
       'prefill': timed(lambda: prefill(weights, prompt, soft)),
       'sample': timed(lambda: draws(
           weights, prompt, bench.state.key, number, bench.parts.draws.numbers)),
-      'score': timed(lambda: score(bench.reference, rollout))}
+      'score': timed(lambda: score(bench.reference, (rollout, batch.source)))}
   before = out['encode']['best_s'] + out['prefill']['best_s']
   # Positive also where a model is so small that all of it is noise.
   out['decode'] = {kind: max(spent - before, 1e-9)

@@ -44,14 +44,20 @@ def floor(run, shapes: bench_counts.Shapes, whole, ceilings):
                 'step_over_floor': times}
 
 
-def padding(rollout) -> dict[str, float]:
-  """Shares of places that hold nothing: by kind, and of tokens together."""
+def padding(rollout, source) -> dict[str, float]:
+  """Shares of places that hold nothing: by kind, and of tokens together.
+
+  Args:
+    rollout: of a step.
+    source: its packed rows, or None.
+  """
   mask, written = rollout.prompt.mask, rollout.token_mask
-  empty = {'prompt': 1 - mask.mean(), 'completion': 1 - written.mean()}
+  places = written.size if source is None else source.size
+  empty = {'prompt': 1 - mask.mean(), 'completion': 1 - written.sum() / places}
   for patches in rollout.prompt.media.values():
     empty['patches'] = (patches.window == 0).mean()
   there = mask.sum() + written.sum()
-  empty['tokens'] = 1 - there / (mask.size + written.size)
+  empty['tokens'] = 1 - there / (mask.size + places)
   return {name: float(share) for name, share in empty.items()}
 
 

@@ -81,7 +81,8 @@ def run(config, workdir) -> Run:
         f'{model.text.vocab} rows; give the tokenizer of this checkpoint')
   mesh = sharding.make_mesh(**config.mesh)
   model = family.with_options(model, remat=config.model.remat,
-                              rows=attention_rows(config, mesh))
+                              rows=attention_rows(config, mesh),
+                              pin=sharding.Rows(mesh))
   layout = family.layout(model, config.processor.min_pixels,
                          config.processor.max_pixels)
   ids = {role: tokenizer.id(token) for role, token in layout.specials.items()}

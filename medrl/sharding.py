@@ -90,6 +90,19 @@ def batch(mesh):
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """Keeps an array's leading axis over data and fsdp, within a program.
+
+  Where parameters are split over fsdp too, XLA would else split the width of
+  what is computed with them instead, and each device hold the rows of all.
+  """
+  mesh: jax.sharding.Mesh
+
+  def __call__(self, x):
+    return jax.lax.with_sharding_constraint(x, batch(self.mesh))
+
+
 def like_params(mesh, abstract, params_sharding):
   """Shardings of an optimiser state: a leaf that mirrors a parameter is laid
   out as it is, any other is replicated.

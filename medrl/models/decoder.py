@@ -6,6 +6,7 @@ the completions). It takes embeddings and gives hidden states; the families add
 embedding tables, towers and names.
 """
 
+from collections.abc import Callable
 import dataclasses
 import math
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ class Config:
   eps: float = 1e-6
   remat: str = 'none'   # what a layer keeps for its gradient: remat.NAMES
   rows: Any = group_mask.PlainRows()   # how whole rows attend; or splash.Rows
+  pin: Callable = lambda x: x   # keeps rows where they are: sharding.Rows
 
   @property
   def head_dim(self) -> int:
@@ -275,6 +277,7 @@ def forward(params, c: Config, x, positions, mask, cache: Cache | None = None,
   def layer(carry, scanned):
     x, stack = carry
     w, index, prompt = scanned
+    x = c.pin(x)
     y = rms_norm(x, w['attention_norm'], c.eps)
     query, key, value = (
         linear(y, w[name]['weight']) + w[name]['bias']
@@ -301,7 +304,8 @@ def forward(params, c: Config, x, positions, mask, cache: Cache | None = None,
     else:
       y = attention.attend(query, [seen_prompt(*prompt), *seen])
     y = remat.mark(y, 'attention')
-    x = remat.mark(x + linear(y, w['out'], inputs=2), 'mlp_input')
+    x = c.pin(x + linear(y, w['out'], inputs=2))
+    x = remat.mark(x, 'mlp_input')
     y = rms_norm(x, w['mlp_norm'], c.eps)
     y = jax.nn.silu(linear(y, w['gate'])) * linear(y, w['up'])
     x = x + linear(y, w['down'])
@@ -312,7 +316,7 @@ def forward(params, c: Config, x, positions, mask, cache: Cache | None = None,
   stack = (cache.keys, cache.values) if room else None
   (x, stack), kept = jax.lax.scan(
       body, (x, stack), (params['layers'], jnp.arange(c.layers), prompt))
-  hidden = rms_norm(x, params['norm'], c.eps)
+  hidden = rms_norm(c.pin(x), params['norm'], c.eps)
   if cache is None:
     return hidden, Cache(*kept, mask)
   if room:

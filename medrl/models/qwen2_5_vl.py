@@ -4,6 +4,7 @@
 samples, scores or trains.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 from typing import Any
@@ -59,12 +60,15 @@ CONFIGS = {
 
 
 def with_options(config: Config, vocab: int = 0, remat: str = 'none',
-                 rows: Any = group_mask.PlainRows()) -> Config:
-  """The same sizes with another vocabulary (0: unchanged), remat policy, and
-  attention of whole rows (`group_mask.PlainRows`, `splash.Rows`)."""
+                 rows: Any = group_mask.PlainRows(),
+                 pin: Callable | None = None) -> Config:
+  """The same sizes with another vocabulary (0: unchanged), remat policy,
+  attention of whole rows (`group_mask.PlainRows`, `splash.Rows`), and what
+  keeps rows on their devices (`sharding.Rows`; None leaves it)."""
+  pin = pin or config.text.pin
   text = dataclasses.replace(config.text, vocab=vocab or config.text.vocab,
-                             remat=remat, rows=rows)
-  return Config(text, dataclasses.replace(config.vision, remat=remat))
+                             remat=remat, rows=rows, pin=pin)
+  return Config(text, dataclasses.replace(config.vision, remat=remat, pin=pin))
 
 
 def from_hf(raw: Mapping[str, Any]) -> Config:

@@ -6,6 +6,7 @@ The processor packs whole windows into rows, so a row of `window**2` patches is
 attended with a mask and little padding; nothing is permuted on the device.
 """
 
+from collections.abc import Callable
 import dataclasses
 import math
 
@@ -41,6 +42,7 @@ class Config:
   window: int = 112
   tokens_per_second: float = 2.
   remat: str = 'none'
+  pin: Callable = lambda x: x   # keeps rows where they are: sharding.Rows
 
   @property
   def patch_values(self) -> int:
@@ -145,6 +147,7 @@ def encode(params, c: Config, patches: types.Patches, dtype):
 
   def block(x, scanned):
     w, full = scanned
+    x = c.pin(x)
     y = decoder.rms_norm(x, w['norm1'], EPS)
     # One by one: the three as one product cannot stay split by heads.
     q, k, v = (decoder.linear(y, w['qkv']['weight'][:, i]) + w['qkv']['bias'][i]
@@ -156,7 +159,7 @@ def encode(params, c: Config, patches: types.Patches, dtype):
         lambda: within(q, k, v, n // c.row, windowed))
     y = remat.mark(y, 'attention')
     x = x + decoder.linear(y, w['out']['weight'], inputs=2) + w['out']['bias']
-    x = remat.mark(x, 'mlp_input')
+    x = remat.mark(c.pin(x), 'mlp_input')
     y = decoder.rms_norm(x, w['norm2'], EPS)
     gate, up = (decoder.linear(y, w[m]['weight']) + w[m]['bias']
                 for m in ('gate', 'up'))
@@ -167,7 +170,7 @@ def encode(params, c: Config, patches: types.Patches, dtype):
   body = remat.wrap(block, c.remat)
   x, _ = jax.lax.scan(body, x, (params['blocks'], full))
   w = params['merger']
-  x = decoder.rms_norm(x, w['norm'], EPS).reshape(p, n // c.merge ** 2, -1)
+  x = decoder.rms_norm(c.pin(x), w['norm'], EPS).reshape(p, n // c.merge ** 2, -1)
   x = jax.nn.gelu(decoder.linear(x, w['hidden']['weight'])
                   + w['hidden']['bias'], approximate=False)
   return decoder.linear(x, w['out']['weight']) + w['out']['bias']

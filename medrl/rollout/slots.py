@@ -219,10 +219,10 @@ def _encode(s: Sampler, params, plan: Plan, state: State) -> State:
   index = jnp.arange(s.chunk)
   numbers = state.loaded[:, None] + index
   real = index < count[:, None]
-  part = plan.batch
-  if s.chunk < s.prompts:
-    part = jax.tree.map(
-        lambda x: _take(x, jnp.minimum(numbers, s.prompts - 1)), part)
+  # Taken by number also where a chunk is all of them: what did not depend on
+  # the loop, XLA would move out of it, and run at every token.
+  part = jax.tree.map(
+      lambda x: _take(x, jnp.minimum(numbers, s.prompts - 1)), plan.batch)
   part = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), part)
   soft = s.family.encode(params, s.config, part.media)
   hidden, cache, _ = s.family.forward(

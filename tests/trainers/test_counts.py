@@ -7,6 +7,7 @@ one, and for the gradient in the traced program.
 
 import collections
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -141,3 +142,37 @@ def test_ac2_keys_of_prompts_are_held_once_a_group(params, rollout,
   text = CONFIG.text
   one = LAYERS * P * S * text.kv_heads * text.head_dim * 4
   assert held == {1: [one, one], 8: [one, one]}
+
+
+def moved_out(text: str) -> list[str]:
+  """Products and loops, by name in the source, that a compiled sampler runs at
+  every token though they were written in a loop within that loop."""
+  bodies = {name: body for _, name, body in re.findall(
+      r'^(ENTRY )?%?([\w.\-]+) \(.*?\{\n(.*?)^\}', text, re.M | re.S)}
+  entry = re.search(r'^ENTRY %?([\w.\-]+)', text, re.M).group(1)
+  # Of the loops that a program begins with, the sampler's has others in it.
+  waiting = [name for name in re.findall(r'while\(.*?body=%?([\w.\-]+)',
+                                         bodies[entry])
+             if ' while(' in bodies[name]]
+  assert waiting
+  found = []
+  while waiting:
+    for line in bodies[waiting.pop()].splitlines():
+      source = re.search(r'op_name="([^"]*)"', line)
+      if source and re.search(r' (while|dot)\(', line):
+        found.append(source.group(1))
+      if ' while(' not in line:
+        waiting += [n for n in re.findall(r'(?:calls|to_apply)=%?([\w.\-]+)',
+                                          line) if n in bodies]
+  assert found
+  return [name for name in found if name.count('while/body') > 1]
+
+
+def test_prompts_are_not_encoded_at_every_token(params):
+  """XLA moves out of a loop what does not depend on it: were that the
+  encoding, it would run at every iteration of the loop around it."""
+  batch = toy.batch([toy.prompt(i, [(56, 84)]) for i in range(2)])
+  options = sampling.Options(group=2, length=5, stop=(1,))
+  program = jax.jit(lambda p, b: slots.rollout(
+      qwen2_5_vl, CONFIG, p, b, jax.random.key(0), jnp.arange(2), options))
+  assert not moved_out(program.lower(params, batch).compile().as_text())
