@@ -45,7 +45,7 @@ def steps(bench, repeats: int):
   """
   spent = []
   bench, _, _ = bench_parts.step(bench)
-  tokens = np.asarray(bench.last[0].rollout.tokens)
+  tokens = np.asarray(bench.last[1].rollout.tokens)
   # By completion: prompts may be shared, or not.
   digest = hashlib.blake2b(tokens.tobytes(), digest_size=8).hexdigest()
   with bench_ceilings.compiles() as late:
@@ -60,7 +60,7 @@ def steps(bench, repeats: int):
 
 def real_shapes(bench) -> bench_counts.Shapes:
   """What the last step had, without padding."""
-  rollout = bench.last[0].rollout
+  rollout = bench.last[1].rollout
   patches = sum(int((p.window > 0).sum())
                 for p in rollout.prompt.media.values())
   prompts, group, _ = rollout.tokens.shape
@@ -90,7 +90,7 @@ def measure(name: str, repeats: int, workdir: pathlib.Path) -> dict:
   second = bench_ceilings.measure(head, run.dtype, repeats)
   ceilings = {n: max(rate, second[n]) for n, rate in first.items()}
   return summary(name, bench, whole, out) | {
-      'padding': bench_report.padding(bench.last[0].rollout,
+      'padding': bench_report.padding(bench.last[1].rollout,
                                       bench.last[1].source),
       'ceilings': ceilings,
       'parts': bench_report.parts(run, shapes, parts, ceilings),
@@ -124,7 +124,7 @@ def summary(name: str, bench, whole, out) -> dict:
       'tokens_digest': out['digest'],
       'samples_per_s': samples / best,
       'tokens_per_s': (tokens + shapes.prompt_tokens) / best,
-      'slot_utilisation': tokens / float(bench.last[0].rollout.capacity.sum()),
+      'slot_utilisation': tokens / float(bench.last[1].rollout.capacity.sum()),
       'loss': bench_report.mean(out['loss/total']),
       'logp_gap': bench_report.mean(out['rollout/logp_gap'])}
 

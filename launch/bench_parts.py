@@ -59,7 +59,8 @@ def open_session(name: str, workdir: pathlib.Path) -> session_lib.Session:
   run = build.run(config, workdir)
   model = run.family.with_options(
       bench_presets.sizes(preset), remat=config.model.remat,
-      rows=build.attention_rows(config, run.mesh))
+      rows=build.attention_rows(config, run.mesh),
+      pin=sharding.Rows(run.mesh))
   # The ids that a real tokenizer would ban, and the stops: a completion is as
   # long as it may be.
   media = [run.tokenizer.id(run.layout.specials[role]) for role in (
@@ -166,7 +167,7 @@ def time_parts(bench: Bench, repeats: int) -> tuple[Bench, dict[str, Any]]:
   state moves on, as updates are real.
   """
   run, (scored, batch, key) = bench.session.run, bench.last
-  family, model, rollout = run.family, run.model, scored.rollout
+  family, model, rollout = run.family, run.model, batch.rollout
   prompt, weights = rollout.prompt, bench.weights
   scorer, rl = session_lib.scorer(run), run.config.rl
   draws = bench.programs['sample'][scored.bucket]
@@ -192,7 +193,8 @@ def time_parts(bench: Bench, repeats: int) -> tuple[Bench, dict[str, Any]]:
       'encode': timed(lambda: encode(weights, prompt)),
       'prefill': timed(lambda: prefill(weights, prompt, soft)),
       'sample': timed(lambda: draws(
-          weights, prompt, bench.state.key, number, bench.parts.draws.numbers)),
+          weights, jax.tree.map(jnp.copy, prompt), bench.state.key, number,
+          bench.parts.draws.numbers)),
       'score': timed(lambda: score(bench.reference, (rollout, batch.source)))}
   before = out['encode']['best_s'] + out['prefill']['best_s']
   # Positive also where a model is so small that all of it is noise.

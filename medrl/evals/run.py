@@ -56,8 +56,10 @@ def sampling_weights(run: build.Run, abstract_params):
 
 
 def samplers(run: build.Run, abstract_params, prompts: int, options,
-             label: str):
+             label: str, donate: bool = False):
   """One compiled sampling program per bucket.
+
+  With `donate` a batch is given away; its prompts come back in the rollout.
 
   Each is `(params, batch, key, step, numbers) -> Rollout`; `numbers` int32 [P]
   are the prompts' own, so that a draw depends on (key, step, number, member).
@@ -71,7 +73,8 @@ def samplers(run: build.Run, abstract_params, prompts: int, options,
     return rollout(run.family, run.model, params, batch,
                    jax.random.fold_in(key, step), numbers, options)
 
-  program = jax.jit(sample, out_shardings=rows)
+  program = jax.jit(sample, out_shardings=rows,
+                    donate_argnums=1 if donate else ())
   whole = sharding.replicated(run.mesh)
   key = jax.eval_shape(lambda: jax.random.key(0))
   out = {}

@@ -170,7 +170,8 @@ def encode(params, c: Config, patches: types.Patches, dtype):
   body = remat.wrap(block, c.remat)
   x, _ = jax.lax.scan(body, x, (params['blocks'], full))
   w = params['merger']
-  x = decoder.rms_norm(c.pin(x), w['norm'], EPS).reshape(p, n // c.merge ** 2, -1)
+  x = decoder.rms_norm(c.pin(x), w['norm'], EPS)
+  x = x.reshape(p, n // c.merge ** 2, -1)
   x = jax.nn.gelu(decoder.linear(x, w['hidden']['weight'])
                   + w['hidden']['bias'], approximate=False)
   return decoder.linear(x, w['out']['weight']) + w['out']['bias']

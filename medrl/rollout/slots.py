@@ -175,7 +175,8 @@ def _plan(s: Sampler, batch, key, prompts, limits: Limits) -> Plan:
   plain = batch._replace(budget=None)
   return Plan(jax.tree.map(by_part, plain), by_part(reach + 1),
               by_ticket(keys), by_ticket(jnp.minimum(budget, length)),
-              by_ticket(forced), by_ticket(count), limits.stops)
+              by_ticket(forced), by_ticket(count),
+              jax.tree.map(jnp.asarray, limits.stops))
 
 
 def _begin(s: Sampler, params, plan: Plan) -> State:

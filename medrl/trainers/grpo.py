@@ -117,6 +117,7 @@ def fit(run: build.Run, folder, params) -> bool:
         state, out = programs['update'][key](state, train_batch)
         step += 1
         terms, out = run.crossing.fetch((terms, prepared | out))
+        weights = policy = None   # or two copies of them would be held
         weights = session_lib.policy(session, state)
       values = out | scored.values | times(started, spent, out)
       values |= session_lib.host_means({

@@ -52,11 +52,12 @@ def compile_programs(session, state, reference, teachers):
       functools.partial(prepare.prepare, scorer=scorer, words=words, rl=rl,
                         advantage=prepare.advantage(config),
                         score_ids=prepare.id_rewards(run)),
-      out_shardings=(rows, rows, whole))
+      out_shardings=(rows, rows, whole), donate_argnums=3)
   step = jax.jit(step, donate_argnums=0, out_shardings=(session.laid, whole))
   prompts, group = config.rollout.prompts, config.rollout.group
   options = build.sampling_options(run, group, config.rollout.temperature)
-  sample = evals.samplers(run, session.weights, prompts, options, 'sample')
+  sample = evals.samplers(run, session.weights, prompts, options, 'sample',
+                          donate=True)
   held = state_lib.abstract(state)
   reference, teachers = map(state_lib.abstract, (reference, teachers))
   def place(dtype, *more):

@@ -182,8 +182,7 @@ def test_budgets_and_forced_tokens(params, batch, lockstep):
 def test_stop_strings_captures_and_penalty(params, batch):
   """Against the words on full forwards of what was written."""
   names = [bytes([97 + i % 26, 97 + i // 26]) for i in range(toy.VOCAB)]
-  limits = slots.Limits(stops=jax.tree.map(jnp.asarray, stops.build(
-      ['ab', 'cc', 'xdy'], names)))
+  limits = slots.Limits(stops=stops.build(['ab', 'cc', 'xdy'], names))
   options = dataclasses.replace(
       OPTIONS, slots=7, stop=(0,), stop_strings=('ab', 'cc', 'xdy'),
       capture=(40, 70), repetition_penalty=1.3, draft=1)

@@ -99,10 +99,11 @@ def compiled(opened: session_lib.Session):
       run, weights, config.prompts,
       build.sampling_options(run, GROUP, 1.), 'sharded')[bucket]
   naive = dataclasses.replace(session_lib.scorer(run), logps=_whole_logps)
-  rollout = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct((x.shape[0] // MICRO, *x.shape[1:]),
-                                     x.dtype, sharding=sharding.batch(run.mesh)),
-      flat['sample'].out_info)
+  rows = sharding.batch(run.mesh)
+  def part(x):
+    size = x.shape[0] // MICRO, *x.shape[1:]
+    return jax.ShapeDtypeStruct(size, x.dtype, sharding=rows)
+  rollout = jax.tree.map(part, flat['sample'].out_info)
   flat['naive'] = jax.jit(functools.partial(scoring.policy_logps, naive)).lower(
       weights, rollout).compile()
   return flat

@@ -6,8 +6,13 @@ one, and for the gradient in the traced program.
 """
 
 import collections
+import json
 import math
+import os
+import pathlib
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +31,7 @@ from medrl.trainers import rows
 from medrl.trainers import scoring
 from tests.oracles import toy
 
+ROOT = pathlib.Path(__file__).parents[2]
 P, S, T, G = 1, 1000, 300, 8
 FFN, LAYERS = 24, 2   # a width that nothing else has
 CONFIG = qwen2_5_vl.Config(
@@ -168,11 +174,23 @@ def moved_out(text: str) -> list[str]:
   return [name for name in found if name.count('while/body') > 1]
 
 
-def test_prompts_are_not_encoded_at_every_token(params):
-  """XLA moves out of a loop what does not depend on it: were that the
-  encoding, it would run at every iteration of the loop around it."""
+def print_moved_out():
+  """What the subprocess of the test below runs."""
   batch = toy.batch([toy.prompt(i, [(56, 84)]) for i in range(2)])
   options = sampling.Options(group=2, length=5, stop=(1,))
   program = jax.jit(lambda p, b: slots.rollout(
       qwen2_5_vl, CONFIG, p, b, jax.random.key(0), jnp.arange(2), options))
-  assert not moved_out(program.lower(params, batch).compile().as_text())
+  params = params_lib.abstract(qwen2_5_vl.specs(CONFIG))
+  print(json.dumps(moved_out(program.lower(params, batch).compile().as_text())))
+
+
+def test_prompts_are_not_encoded_at_every_token():
+  """XLA moves out of a loop what does not depend on it: were that the
+  encoding, it would run at every iteration of the loop around it."""
+  # As a run is compiled: under the tests' flags nothing is moved.
+  env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  code = 'from tests.trainers import test_counts as t; t.print_moved_out()'
+  out = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=env,
+                       capture_output=True, text=True, timeout=300)
+  assert not out.returncode, out.stderr[-2000:]
+  assert json.loads(out.stdout.splitlines()[-1]) == []

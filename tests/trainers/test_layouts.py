@@ -220,7 +220,8 @@ def test_ac1_a_run_with_packing_is_the_run_without(tmp_path, caplog):
       found[packed] = small.train(
           folder, rl__steps=2, rl__minibatches=2, rl__kl_weight=0.1,
           model__reference_dtype='float32', model__freeze=('vision',),
-          rollout__budget='tokens', data__dataset='tests.trainers.test_layouts.records', **changed)
+          data__dataset='tests.trainers.test_layouts.records',
+          rollout__budget='tokens', **changed)
   assert 'compiled update (64, 64) in 2 rows' in caplog.text
   padding = 'data/padding_completion'
   assert sorted(found[True]) == [0, 1, 2]

@@ -161,5 +161,5 @@ def test_numbers_that_do_not_fit_are_told(changed, says):
 
 def test_prompts_that_do_not_divide_are_told():
   run = run_of(1, rl__minibatches=3, rl__pack=dict(tokens=16, rows=(3,)))
-  with pytest.raises(ValueError, match='rollout.prompts 8 does not divide by 3'):
+  with pytest.raises(ValueError, match='prompts 8 does not divide by 3'):
     rows.counts(run.config, run.mesh)
