@@ -130,7 +130,7 @@ def test_a_bomb_in_base64_is_refused(tmp_path):
     ('a.csv', b'id,question\n1,' + b'x' * 1_000_000, 'cell too long'),
     ('a.csv', b'id,question\n1,"' + b'x\n' * 500_000, 'cell too long'),
     ('a.csv.gz', b'no gzip', 'BadGzipFile'),
-    ('a.csv.gz', gzip.compress(CSV.encode())[:-12], 'EOFError'),
+    ('a.csv.gz', gzip.compress(CSV.encode(), mtime=0)[:-12], 'EOFError'),
     ('a.csv.zip', b'no zip', 'BadZipFile'),
     ('a.xlsx', b'no zip', 'BadZipFile'),
     ('a.json', b'{"id": ', 'JSONDecodeError'),
