@@ -146,7 +146,7 @@ def get_config(arg=''):
       distill='',          # medrl.rl.distill.reverse, from config.teachers
       distill_weight=0.0,
       credit_weight=0.0,   # of rewards by stretch of text in the advantage
-      vocab_chunk=2048,    # ids whose logits exist at a time; more on accelerators
+      vocab_chunk=2048,    # ids whose logits exist at a time; 8192 on a TPU
       # Rows that several completions share: tokens of a row, at least
       # rollout.length (0: each has its own), and how many rows all of them may
       # have, growing, a program each; where none is enough, each has its own.

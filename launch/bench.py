@@ -32,6 +32,7 @@ from launch import bench_parts
 from launch import bench_presets
 from launch import bench_report
 from medrl import build
+from medrl import costs
 from medrl import params as params_lib
 
 
@@ -134,7 +135,7 @@ def dry_run(name: str, workdir: pathlib.Path) -> dict:
   session = bench_parts.open_session(name, workdir)
   programs = bench_parts.compiled(session, *bench_parts.abstract(session))
   return {'preset': name, 'parameters': params_lib.count(session.run.specs),
-          'memory_plan': build.memory(session.run),
+          'memory_plan': costs.memory(session.run),
           'programs': {name: bench_report.memory(program)
                        for name, of in programs.items()
                        for program in of.values()}}

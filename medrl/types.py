@@ -253,8 +253,8 @@ class Rollout(NamedTuple):
   entropy: Any       # float32 [P, G, T] nats, at temperature 1
   finished: Any      # bool [P, G]: ended by a stop, not by the budget
   passes: Any        # int32 [P, G]: iterations that the sampler spent on it
-  capacity: Any      # float32 [P]: iterations times slots that there were, shared
-                     # out evenly; over the sum of passes it is slot utilisation
+  capacity: Any      # float32 [P]: iterations times slots that there were,
+                     # shared out evenly; the passes' share of it is slot use
   captured: Any      # float32 [P, G, T, n]: log-probs of the ids asked for
 
 

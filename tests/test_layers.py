@@ -9,7 +9,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = {
-    'main': 10, 'trainers': 9, 'evals': 8, 'build': 7, 'feed': 6, 'data': 5,
+    'main': 11, 'trainers': 10, 'evals': 9, 'costs': 8, 'build': 7, 'feed': 6,
+    'data': 5,
     'models': 4, 'processors': 4, 'media': 4, 'rewards': 4, 'tools': 4,
     'rl': 4, 'rollout': 4,
     'sharding': 3, 'params': 2, 'checkpoint': 2, 'metrics': 1,

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from medrl import build
+from medrl import costs
 from medrl import feed
 from medrl import types
 from medrl.data import batching
@@ -139,7 +140,7 @@ def _cost(run: build.Run) -> None:
             'reference': int(bool(rl.kl_weight)),
             'teachers': len(config.teachers) if rl.distill_weight else 0,
             'update': update}
-  print('\n' + build.describe(run))
+  print('\n' + costs.describe(run))
   print(f'forward passes over a rollout, a step: {passes}')
   needs = build.reward_needs(config)
   if needs:

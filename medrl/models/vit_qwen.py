@@ -101,7 +101,7 @@ def normalise(c: Config, values):
   Channels are innermost, as `types.Patches` has them.
   """
   pixels = c.patch_values // 3
-  mean, std = jnp.tile(jnp.array(MEAN), pixels), jnp.tile(jnp.array(STD), pixels)
+  mean, std = (jnp.tile(jnp.array(x), pixels) for x in (MEAN, STD))
   return (values.astype(jnp.float32) / 255 - mean) / std
 
 

@@ -24,6 +24,7 @@ import tqdm
 
 from medrl import build
 from medrl import checkpoint
+from medrl import costs
 from medrl import feed
 from medrl import metrics
 from medrl import params as params_lib
@@ -72,7 +73,7 @@ def open_session(run: build.Run, folder, optim, updates: int) -> Session:
   held_out = feed.evaluation(config)
   training = feed.training(config)
   feed.check_overlap(config, training, held_out)
-  logging.info('%s: %s', folder, build.describe(run))
+  logging.info('%s: %s', folder, costs.describe(run))
   trained, _ = state_lib.split(run.specs, config.model.freeze)
   tx = state_lib.optimizer(optim, updates, trained)
   laid = state_lib.shardings(run.mesh, run.specs, config.sharding,

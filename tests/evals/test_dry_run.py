@@ -19,6 +19,7 @@ import pytest
 from experiments import phantom
 from experiments import ultrasound
 from medrl import build
+from medrl import costs
 from medrl import feed
 from medrl import lookup
 from medrl import params as params_lib
@@ -222,18 +223,18 @@ def test_memory(tmp_path, freeze):
   frozen = params_lib.count(run.specs['vision']) if freeze else 0
   tokens = config.rollout.prompts * (64 + config.rollout.group * 8)
   # Toy: 2 layers, keys and values, 2 heads of 8, 2 bytes each.
-  assert build.memory(run) == {
+  assert costs.memory(run) == {
       'state': 16 * (count - frozen) + 2 * frozen, 'reference': 2 * count,
       'sampling weights': 2 * count,
       'keys and values': 2 * 2 * 2 * 8 * 2 * tokens}
-  assert f'{count:,} parameters' in build.describe(run)
+  assert f'{count:,} parameters' in costs.describe(run)
 
 
 def test_memory_is_that_of_one_device(tmp_path):
   config = phantom.get_config('runlocal')
   config.data.options.count = 4
   run = build.run(config, tmp_path)
-  whole = build.memory(run)
+  whole = costs.memory(run)
   run = dataclasses.replace(run, mesh=jax.sharding.AbstractMesh(
       (1, 2, 2), sharding.AXES))
   config.sharding.kv_heads = ''
@@ -241,7 +242,7 @@ def test_memory_is_that_of_one_device(tmp_path):
   share = sum(math.prod(s.shape) // math.prod(
       {over: split[over] for over in map(config.sharding.get, s.axes)}.values())
               for s in jax.tree.leaves(run.specs))
-  found = build.memory(run)
+  found = costs.memory(run)
   assert found['state'] == 16 * share < whole['state'] / 2
   assert whole['sampling weights'] / 2 < found['sampling weights']
   assert found['keys and values'] == whole['keys and values'] // 2

@@ -20,16 +20,16 @@ def folder(tmp_path_factory):
 def test_a_runs_policy_writes_the_same_with_drafts(folder, capsys):
   found = bench_draft.main([f'--start={folder}', '--draft=3', '--ngram=2'])
   assert [(f['slots'], f['temperature']) for f in found] == [
-      (1, 0.), (1, 1.), (8, 0.), (8, 1.)]
+      (4, 0.), (4, 1.), (8, 0.), (8, 1.)]
   for one in found:
     assert (one['draft'], one['ngram']) == (3, 2)
     assert 0 < one['tokens'] <= 4 * 2 * 12
     assert 1 <= one['tokens_per_pass'] <= 4
     before, after = one['iterations']
     assert 0 < after <= before
-    if one['slots'] == 1:   # every token is an iteration, every pass another
-      assert before == one['tokens']
-      assert after == round(one['tokens'] / one['tokens_per_pass'])
+    # A slot writes a token an iteration, or up to four of them.
+    assert one['tokens'] <= before * one['slots']
+    assert one['tokens'] <= 4 * after * one['slots']
     assert one['speed_up'] == one['plain_s'] / one['draft_s'] > 0
   # Greedy, an ignorant policy repeats itself, which drafts foresee.
   assert found[0]['tokens_per_pass'] > 1

@@ -57,27 +57,33 @@ def weights(model):
 
 
 def gaps(model, kept: str):
-  """|sampler's log-prob - scorer's| of all tokens, in nats."""
+  """|sampler's log-prob - scorer's| of all tokens, in nats, and how far the
+  scorer's is from its own in float32."""
   batch = toy.batch([toy.prompt(i, words=20 + 12 * i) for i in range(PROMPTS)])
   # Half as many slots as completions, so that slots are refilled.
   options = sampling.Options(group=GROUP, length=LENGTH, stop=(1,), kv=kept,
                              slots=PROMPTS * GROUP // 2)
-  scorer = scoring.Scorer(qwen2_5_vl, model, jnp.bfloat16, 2048, (),
-                          logps.token_logps)
+
+  def scored(params, rollout, dtype):
+    scorer = scoring.Scorer(qwen2_5_vl, model, dtype, 2048, (),
+                            logps.token_logps)
+    return scoring.policy_logps(scorer, params, rollout, entropy=False)[0]
 
   @jax.jit
   def both(params, batch):
     rollout = slots.rollout(qwen2_5_vl, model, params, batch,
                             jax.random.key(1),
                             np.arange(PROMPTS, dtype=np.int32), options)
-    found, _ = scoring.policy_logps(scorer, params, rollout, entropy=False)
-    return rollout, found
+    return rollout, scored(params, rollout, jnp.bfloat16)
 
-  rollout, found = jax.tree.map(np.asarray, both(weights(model), batch))
+  params = weights(model)
+  rollout, found = jax.tree.map(np.asarray, both(params, batch))
+  exact = jax.jit(scored, static_argnums=2)(params, rollout, jnp.float32)
   mask = rollout.action_mask
   assert mask.sum() > 0.9 * mask.size and np.isfinite(found[mask]).all()
   assert rollout.logps[mask].std() > 0.2   # not the log-probs of a constant
-  return np.abs(rollout.logps - found)[mask]
+  return (np.abs(rollout.logps - found)[mask],
+          np.abs(np.asarray(exact) - found)[mask])
 
 
 @pytest.mark.parametrize('kept', ['', 'int8'])
@@ -85,10 +91,14 @@ def gaps(model, kept: str):
     (4, 4), pytest.param(2, 1, marks=pytest.mark.slow),   # minutes
     pytest.param(36, 4, marks=pytest.mark.slow)])
 def test_ac10_sampler_and_scorer_agree(layers, part, kept):
-  found = gaps(config(layers, part), kept)
+  found, rounding = gaps(config(layers, part), kept)
   far = (found > 0.1).mean()
   print(f'\n{layers} layers of width {PUBLISHED.hidden // part}, keys in '
         f'{kept or "bfloat16"}: mean {found.mean():.4f} nats, {far:.2%} of '
-        f'{len(found)} tokens above 0.1, largest {found.max():.3f}')
+        f'{len(found)} tokens above 0.1, largest {found.max():.3f}; scored in '
+        f'float32 {rounding.mean():.4f} away')
   if not kept:   # of 8 bits it is only told
-    assert found.mean() < 0.02 and far <= 0.01
+    assert far <= 0.01
+    # Rounding grows with depth. Over 36 random layers it is above 0.02 by
+    # itself, and two ways to compute are closer to each other than to float32.
+    assert found.mean() < (0.02 if layers < 36 else rounding.mean())
