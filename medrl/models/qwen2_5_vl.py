@@ -60,11 +60,10 @@ CONFIGS = {
 
 def with_options(config: Config, vocab: int = 0, remat: str = 'none',
                  rows: Any = group_mask.PlainRows(),
-                 pin: Callable | None = None) -> Config:
+                 pin: Callable = decoder.as_it_lies) -> Config:
   """The same sizes with another vocabulary (0: unchanged), remat policy,
   attention of whole rows (`group_mask.PlainRows`, `splash.Rows`), and what
-  keeps rows on their devices (`sharding.Rows`; None leaves it)."""
-  pin = pin or config.text.pin
+  keeps rows on their devices (`sharding.Rows`)."""
   text = dataclasses.replace(config.text, vocab=vocab or config.text.vocab,
                              remat=remat, rows=rows, pin=pin)
   return Config(text, dataclasses.replace(config.vision, remat=remat, pin=pin))

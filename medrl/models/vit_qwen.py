@@ -42,7 +42,7 @@ class Config:
   window: int = 112
   tokens_per_second: float = 2.
   remat: str = 'none'
-  pin: Callable = lambda x: x   # keeps rows where they are: sharding.Rows
+  pin: Callable = decoder.as_it_lies
 
   @property
   def patch_values(self) -> int:

@@ -137,8 +137,9 @@ def _teacher(run: build.Run, name: str):
   else:
     config.checkpoint.start = ''
     config.model.checkpoint = told['checkpoint']
-    model = build.model_config(config, run.family)
-    if model != run.model:
+    plain = run.family.with_options   # how it is computed may differ
+    model = plain(build.model_config(config, run.family))
+    if model != plain(run.model):
       raise ValueError(f'teachers.{name}: {told["checkpoint"]} is {model}; '
                        f'expected a model as the policy\'s, {run.model}')
   logging.info('teacher %s from %s', name, told)

@@ -156,6 +156,7 @@ def test_lengths_are_skewed(count, longest):
   np.testing.assert_array_equal(sizes, bench_ragged.lengths(count, longest))
 
 
+@pytest.mark.slow
 def test_ragged_samplers_write_the_same(monkeypatch):
   monkeypatch.setattr(bench_ragged, 'GROUP', 3)
   config = qwen2_5_vl.with_options(qwen2_5_vl.CONFIGS['toy'], vocab=64)

@@ -17,6 +17,7 @@ def folder(tmp_path_factory):
   return bench_draft.taught(bench_draft.reports(2, **SMALL), folder)
 
 
+@pytest.mark.slow
 def test_a_runs_policy_writes_the_same_with_drafts(folder, capsys):
   found = bench_draft.main([f'--start={folder}', '--draft=3', '--ngram=2'])
   assert [(f['slots'], f['temperature']) for f in found] == [
@@ -38,6 +39,7 @@ def test_a_runs_policy_writes_the_same_with_drafts(folder, capsys):
   assert len(printed) == 4 and all('all the same' in x for x in printed)
 
 
+@pytest.mark.slow
 def test_its_prompts_ask_for_reports(folder):
   run, _ = bench_draft.opened(folder)
   records = evals.scored_records(run.config, folder)
@@ -48,6 +50,7 @@ def test_its_prompts_ask_for_reports(folder):
   np.testing.assert_array_equal(numbers, np.arange(4))
 
 
+@pytest.mark.slow
 def test_another_token_is_an_error(folder):
   run, weights = bench_draft.opened(folder)
   given = bench_draft.prompts(run)

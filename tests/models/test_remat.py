@@ -4,12 +4,7 @@ That the decoder and the tower are wrapped in them is in
 tests/trainers/test_remat; what a TPU keeps, here.
 """
 
-import importlib.util
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 from jax.experimental import topologies
@@ -20,13 +15,8 @@ import pytest
 
 from medrl import sharding
 from medrl.models import remat
+from tests import elsewhere
 
-ROOT = pathlib.Path(__file__).parents[2]
-# Tells libtpu that it is no part of a pod, and need not be alone here.
-TPU = dict(JAX_PLATFORMS='cpu', TPU_SKIP_MDS_QUERY='1',
-           TPU_WORKER_HOSTNAMES='localhost',
-           TPU_ACCELERATOR_TYPE='v5litepod-4',
-           ALLOW_MULTIPLE_LIBTPU_LOAD='true')
 HEADS = 2
 
 
@@ -128,16 +118,8 @@ def print_tpu():
   print(json.dumps((memory.temp_size_in_bytes, memory.host_temp_size_in_bytes)))
 
 
-@pytest.mark.skipif(importlib.util.find_spec('libtpu') is None,
-                    reason='libtpu is in tests/requirements.txt')
 def test_on_a_tpu_offloaded_activations_lie_on_the_host():
-  env = {k: v for k, v in os.environ.items()
-         if k not in ('XLA_FLAGS', 'JAX_COMPILATION_CACHE_DIR')}
-  code = 'from tests.models import test_remat as t; t.print_tpu()'
-  printed = subprocess.run([sys.executable, '-c', code], cwd=ROOT,
-                           env=env | TPU, check=True, stdout=subprocess.PIPE,
-                           text=True).stdout
-  here, host = json.loads(printed)
+  here, host = elsewhere.printed(__name__, 'print_tpu()', elsewhere.tpu())
   # Queries, keys, values, what attention gives and the MLP's input.
   kept = 16 * 5 * 2 * 256 * 128 * 4
   assert host == kept

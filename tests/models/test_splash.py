@@ -4,11 +4,7 @@ That it compiles for a TPU is in test_splash_tpu.
 """
 
 import json
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +14,8 @@ import pytest
 from medrl import sharding
 from medrl.models import group_mask
 from medrl.models import splash
+from tests import elsewhere
 
-ROOT = pathlib.Path(__file__).parents[2]
 # Float32 sums of up to 2304 products in blocks, where the plain path has one:
 # 3e-6 was seen, with entries up to 6. A mask that is wrong gives 0.1 to 3.
 TOLERANCE = 1e-5
@@ -216,11 +212,7 @@ def print_gaps():
 
 
 def test_any_mesh_gives_the_same():
-  env = {**os.environ, 'XLA_FLAGS': os.environ['XLA_FLAGS']
-         + ' --xla_force_host_platform_device_count=8'}
-  code = 'from tests.models import test_splash as t; t.print_gaps()'
-  with subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, env=env,
-                        stdout=subprocess.PIPE, text=True) as process:
-    found, refused = json.loads(process.communicate(timeout=300)[0])
+  found, refused = elsewhere.printed(__name__, 'print_gaps()',
+                                     elsewhere.fake_devices())
   assert np.max(found) < TOLERANCE, found
   assert re.match('3 rows do not divide over 2 devices', refused)

@@ -4,13 +4,8 @@ Ahead of time, in a process of its own, since libtpu refuses XLA's flags for the
 CPU. What it computes is in test_splash.
 """
 
-import importlib.util
 import json
-import os
-import pathlib
 import re
-import subprocess
-import sys
 import time
 
 import jax
@@ -23,8 +18,8 @@ import pytest
 from medrl import sharding
 from medrl.models import group_mask
 from medrl.models import splash
+from tests import elsewhere
 
-ROOT = pathlib.Path(__file__).parents[2]
 
 # Topology, mesh, H, K, d, L and groups (None: causal, packed).
 TARGETS = {
@@ -36,10 +31,6 @@ TARGETS = {
     'repeated_keys': ('v5e:4x4', (1, 4, 4), 16, 2, 128, 640, (256, 128, 3)),
 }
 # Tells libtpu that it is no part of a pod, and need not be alone here.
-ENVIRONMENT = dict(
-    JAX_PLATFORMS='cpu', TPU_SKIP_MDS_QUERY='1',
-    TPU_WORKER_HOSTNAMES='localhost', TPU_ACCELERATOR_TYPE='v5litepod-16',
-    ALLOW_MULTIPLE_LIBTPU_LOAD='true')
 
 
 def compiled(target, make=splash.Rows, policy=None):
@@ -99,26 +90,9 @@ def print_memory():
       'plain': compiled(target, lambda mesh: group_mask.PlainRows())}))
 
 
-def in_a_process(function):
-  """What a function of this file prints, or a skip where there is no libtpu."""
-  if importlib.util.find_spec('libtpu') is None:
-    pytest.skip('libtpu is not installed; see tests/requirements.txt')
-  env = {k: v for k, v in os.environ.items()
-         if k not in ('XLA_FLAGS', 'JAX_COMPILATION_CACHE_DIR')}
-  code = f'from tests.models import test_splash_tpu as t; t.{function}()'
-  with subprocess.Popen([sys.executable, '-c', code], cwd=ROOT,
-                        env=env | ENVIRONMENT, stdout=subprocess.PIPE,
-                        text=True) as process:
-    found = json.loads(process.communicate(timeout=600)[0])
-  print(json.dumps(found, indent=1))   # shown by pytest -s: what it took
-  if 'absent' in found:
-    pytest.skip(f'libtpu gives no topology here: {found["absent"]}')
-  return found
-
-
 @pytest.fixture(scope='module')
 def programs():
-  return in_a_process('print_compiled')
+  return elsewhere.printed(__name__, 'print_compiled()', elsewhere.tpu())
 
 
 @pytest.mark.parametrize('target', TARGETS)
@@ -137,6 +111,6 @@ def test_a_remat_policy_can_save_what_the_gradient_needs(programs):
 
 @pytest.mark.slow   # the plain program alone takes half a minute
 def test_needs_a_fraction_of_the_memory_of_plain_attention():
-  found = in_a_process('print_memory')
+  found = elsewhere.printed(__name__, 'print_memory()', elsewhere.tpu())
   assert found['plain']['square'], 'the check for L x L finds it where it is'
   assert found['splash']['temp_bytes'] * 10 < found['plain']['temp_bytes']

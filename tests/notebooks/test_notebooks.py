@@ -14,6 +14,7 @@ from tests.evals import small_run
 
 ROOT = pathlib.Path(__file__).parents[2]
 BOOKS = ('inspect_run', 'compare_runs')
+FOLDERS = ['.', pytest.param('notebooks', marks=pytest.mark.slow)]
 
 
 def read(name):
@@ -53,7 +54,7 @@ def executed(name, folder, monkeypatch):
   return text, pictures
 
 
-@pytest.mark.parametrize('folder', ['.', 'notebooks'])
+@pytest.mark.parametrize('folder', FOLDERS)
 def test_inspect_run(folder, monkeypatch):
   text, pictures = executed('inspect_run', folder, monkeypatch)
   # Two of curves, training answers, held-out answers, the one asked now.
@@ -67,7 +68,7 @@ def test_inspect_run(folder, monkeypatch):
   assert everything.split()[1] == '127,840'
 
 
-@pytest.mark.parametrize('folder', ['.', 'notebooks'])
+@pytest.mark.parametrize('folder', FOLDERS)
 def test_compare_runs(folder, monkeypatch):
   text, pictures = executed('compare_runs', folder, monkeypatch)
   assert len(pictures) == 3   # curves, supervised curves, answers

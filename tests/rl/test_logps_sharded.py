@@ -4,14 +4,9 @@ Over eight fake devices, and compiled for a TPU that is not here. Both in
 processes of their own: jax counts its devices once.
 """
 
-import importlib.util
 import json
 import math
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import jax
 from jax.experimental import topologies
@@ -23,14 +18,10 @@ import pytest
 
 from medrl import sharding
 from medrl.rl import logps
+from tests import elsewhere
 
-ROOT = pathlib.Path(__file__).parents[2]
 SPECS = {'whole_width': PartitionSpec(None, 'tensor'),
          'split_width': PartitionSpec('fsdp', 'tensor')}
-# Tells libtpu that it is no part of a pod, and need not be alone here.
-TPU = dict(TPU_SKIP_MDS_QUERY='1', TPU_WORKER_HOSTNAMES='localhost',
-           TPU_ACCELERATOR_TYPE='v5litepod-16',
-           ALLOW_MULTIPLE_LIBTPU_LOAD='true')
 _DTYPES = r'(?:f32|bf16|f16|s32|u32|s8|u8|pred)'
 
 
@@ -107,33 +98,14 @@ def print_tpu():
       for name, spec in SPECS.items()}))
 
 
-def in_a_process(function, environment):
-  code = f'from tests.rl import test_logps_sharded as t; t.{function}()'
-  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True,
-                        env=environment, stdout=subprocess.PIPE, text=True)
-  found = json.loads(done.stdout.splitlines()[-1])
-  print(json.dumps(found, indent=1))   # shown by pytest -s
-  return found
-
-
 @pytest.fixture(scope='module')
 def fake():
-  flags = (os.environ['XLA_FLAGS']
-           + ' --xla_force_host_platform_device_count=8')
-  return in_a_process('print_fake', os.environ | {'XLA_FLAGS': flags})
+  return elsewhere.printed(__name__, 'print_fake()', elsewhere.fake_devices())
 
 
 @pytest.fixture(scope='module')
 def tpu():
-  if importlib.util.find_spec('libtpu') is None:
-    pytest.skip('libtpu is not installed; see tests/requirements.txt')
-  # Neither the CPU's flags nor its cache are for libtpu.
-  kept = {k: v for k, v in os.environ.items()
-          if k not in ('XLA_FLAGS', 'JAX_COMPILATION_CACHE_DIR')}
-  found = in_a_process('print_tpu', kept | TPU)
-  if 'absent' in found:
-    pytest.skip(f'libtpu gives no topology here: {found["absent"]}')
-  return found
+  return elsewhere.printed(__name__, 'print_tpu()', elsewhere.tpu())
 
 
 def check(found, width, largest):

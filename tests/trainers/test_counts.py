@@ -8,11 +8,7 @@ one, and for the gradient in the traced program.
 import collections
 import json
 import math
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +25,9 @@ from medrl.rollout import sampling
 from medrl.rollout import slots
 from medrl.trainers import rows
 from medrl.trainers import scoring
+from tests import elsewhere
 from tests.oracles import toy
 
-ROOT = pathlib.Path(__file__).parents[2]
 P, S, T, G = 1, 1000, 300, 8
 FFN, LAYERS = 24, 2   # a width that nothing else has
 CONFIG = qwen2_5_vl.Config(
@@ -188,9 +184,5 @@ def test_prompts_are_not_encoded_at_every_token():
   """XLA moves out of a loop what does not depend on it: were that the
   encoding, it would run at every iteration of the loop around it."""
   # As a run is compiled: under the tests' flags nothing is moved.
-  env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-  code = 'from tests.trainers import test_counts as t; t.print_moved_out()'
-  out = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=env,
-                       capture_output=True, text=True, timeout=300)
-  assert not out.returncode, out.stderr[-2000:]
-  assert json.loads(out.stdout.splitlines()[-1]) == []
+  assert elsewhere.printed(__name__, 'print_moved_out()',
+                           elsewhere.as_a_run()) == []

@@ -4,20 +4,14 @@ For eight fake devices and for a TPU that is not here, in processes of their
 own: jax counts its devices once, and libtpu refuses the CPU's flags.
 """
 
-import importlib.util
-import json
 import math
-import os
-import subprocess
-import sys
 
 import jax
 import pytest
 
 from medrl.models import qwen2_5_vl
-from tests.models import test_splash_tpu
+from tests import elsewhere
 from tests.trainers import hlo
-from tests.trainers import runs
 
 TENSOR = 2
 TEXT = hlo.MODEL.text
@@ -25,23 +19,11 @@ SPLIT = TEXT.vocab // TENSOR
 STEP = ('sample', 'prepare', 'prepare_packed', 'update', 'update_packed')
 
 
-@pytest.fixture(scope='module', params=['cpu', 'tpu'])
+@pytest.fixture(scope='module', params=[
+    'cpu', pytest.param('tpu', marks=pytest.mark.slow)])
 def programs(request):
-  env = runs.environment(8)
-  if request.param == 'tpu':
-    if importlib.util.find_spec('libtpu') is None:
-      pytest.skip('libtpu is not installed; see tests/requirements.txt')
-    env = {k: v for k, v in os.environ.items()
-           if k not in ('XLA_FLAGS', 'JAX_COMPILATION_CACHE_DIR')
-           } | test_splash_tpu.ENVIRONMENT
-  code = f'from tests.trainers import hlo; hlo.print_facts({request.param!r})'
-  out = subprocess.run([sys.executable, '-c', code], cwd=runs.ROOT, env=env,
-                       capture_output=True, text=True, timeout=600)
-  assert not out.returncode, out.stderr[-2000:]
-  found = json.loads(out.stdout.splitlines()[-1])
-  if 'absent' in found:
-    pytest.skip(f'libtpu gives no topology here: {found["absent"]}')
-  return found
+  env = elsewhere.tpu() if request.param == 'tpu' else elsewhere.fake_devices()
+  return elsewhere.printed(hlo.__name__, f'print_facts({request.param!r})', env)
 
 
 def parameters(found):

@@ -8,10 +8,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -29,11 +25,11 @@ from medrl.trainers import rows
 from medrl.trainers import scoring
 from medrl.trainers import state as state_lib
 from medrl.trainers import update
+from tests import elsewhere
 from tests.oracles import toy
 from tests.trainers import small
 from tests.trainers import test_update
 
-ROOT = pathlib.Path(__file__).parents[2]
 BANNED = (toy.START, toy.END, toy.IMAGE, toy.VIDEO)
 TOLERANCE = 1e-5   # float32: another order of the same sums
 LENGTH = 6
@@ -101,7 +97,7 @@ def source(rollout, parts: int):
 
 
 @pytest.mark.parametrize('layout, group', [
-    *itertools.product(['beside', 'behind', 'packed'], [1, 3, 8]),
+    *itertools.product(['behind', 'packed'], [1, 3, 8]), ('beside', 3),
     ('2 parts', 3)])
 def test_ac1_forward_and_gradient_equal_plain_sequences(layout, group):
   rollout = ragged(4, group)
@@ -185,14 +181,10 @@ def print_step():
 
 
 def test_ac1_a_packed_step_is_the_step_on_one_device_and_on_eight():
-  env = {**os.environ, 'XLA_FLAGS': os.environ['XLA_FLAGS']
-         + ' --xla_force_host_platform_device_count=8'}
-  code = 'from tests.trainers import test_layouts as t; t.print_step()'
-  with subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, env=env,
-                        stdout=subprocess.PIPE, text=True) as process:
-    one = sharding.make_mesh(devices=jax.devices()[:1])
-    want, found = stepped(one, False), {'1': stepped(one, True)}
-    found['8'] = json.loads(process.communicate(timeout=300)[0])
+  process = elsewhere.begin(__name__, 'print_step()', elsewhere.fake_devices())
+  one = sharding.make_mesh(devices=jax.devices()[:1])
+  want, found = stepped(one, False), {'1': stepped(one, True)}
+  found['8'] = elsewhere.end(process)
   assert want['optim/grad_norm'] > 1e-2 and not want['optim/skipped']
   for devices, got in found.items():
     assert got.keys() == want.keys()
@@ -208,6 +200,7 @@ def records(root, split, **options):
     yield dataclasses.replace(record, meta=meta)
 
 
+@pytest.mark.slow
 def test_ac1_a_run_with_packing_is_the_run_without(tmp_path, caplog):
   """Old and reference log-probs, and two updates a step, from packed rows."""
   found = {}

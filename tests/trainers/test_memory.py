@@ -4,12 +4,7 @@ Adam itself is worked out by hand in test_state; here it is compared with that
 of optax, and what saves memory with what does not.
 """
 
-import importlib.util
 import json
-import os
-import pathlib
-import subprocess
-import sys
 import types
 import warnings
 
@@ -27,8 +22,8 @@ from medrl import sharding
 from medrl.trainers import moments
 from medrl.trainers import state as state_lib
 from medrl.trainers import update
+from tests import elsewhere
 
-ROOT = pathlib.Path(__file__).parents[2]
 Spec = params_lib.Spec
 SPECS = {'embed': Spec((16, 8), ('vocab', 'embed'), scale=1.),
          'layers': {'up': Spec((3, 8, 16), ('layers', 'embed', 'mlp'),
@@ -292,12 +287,8 @@ def print_draws():
 
 
 def test_draws_do_not_depend_on_the_mesh():
-  env = {**os.environ, 'XLA_FLAGS': os.environ['XLA_FLAGS']
-         + ' --xla_force_host_platform_device_count=8'}
-  code = 'from tests.trainers import test_memory as t; t.print_draws()'
-  printed = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=env,
-                           check=True, capture_output=True, text=True).stdout
-  split, whole = json.loads(printed)
+  split, whole = elsewhere.printed(__name__, 'print_draws()',
+                                   elsewhere.fake_devices())
   assert split == whole
 
 
@@ -336,17 +327,9 @@ def print_tpu():
   print(json.dumps(out))
 
 
-@pytest.mark.skipif(importlib.util.find_spec('libtpu') is None,
-                    reason='libtpu is in tests/requirements.txt')
 def test_on_a_tpu_moments_on_the_host_leave_the_devices():
-  env = {**os.environ, 'TPU_SKIP_MDS_QUERY': '1', 'XLA_FLAGS': '',
-         'TPU_WORKER_HOSTNAMES': 'localhost', 'JAX_PLATFORMS': 'cpu',
-         'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
-         'ALLOW_MULTIPLE_LIBTPU_LOAD': 'true'}
-  code = 'from tests.trainers import test_memory as t; t.print_tpu()'
-  printed = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=env,
-                           check=True, capture_output=True, text=True).stdout
-  here, away, short = json.loads(printed.splitlines()[-1])
+  here, away, short = elsewhere.printed(__name__, 'print_tpu()',
+                                        elsewhere.tpu())
   count = here[0]
   assert here[2] == 0
   for found, size in ((away, 8), (short, 4)):

@@ -42,6 +42,7 @@ def folders(tmp_path_factory):
   return still, moved
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_on_any_mesh(folders):
   want, found = (runs.logged(folder)['metrics'] for folder in folders)
   assert [r['step'] for r in found] == [0, 1, 2, 3]
@@ -51,6 +52,7 @@ def test_a_run_goes_on_on_any_mesh(folders):
   runs.close(found, want, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('step', [1, 2, 3])
 def test_its_policy_alone_loads_on_one_device(folders, step):
   folder = folders[1]

@@ -99,6 +99,7 @@ def test_the_next_rollout_is_launched_before_rewards_but_after_the_last(whole):
   assert whole[3] == ['launch', *3 * ['launch', *rewards], *rewards]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on_as_one_that_was_not(whole, tmp_path):
   stop_at.append(1)   # within the second step, which is none that is saved
   with pytest.raises(SystemExit):

@@ -88,6 +88,7 @@ def test_a_prompt_has_one_process():
     sharding.make_mesh(tensor=4, devices=devices)
 
 
+@pytest.mark.slow
 def test_ac11_two_processes_replay_the_losses_of_one(tmp_path):
   code = 'from tests.trainers import test_processes as t; t.replay'
   port = free_port()

@@ -43,6 +43,7 @@ def held(folder, moment, *flags):
   return process, mark
 
 
+@pytest.mark.slow   # the default run stops and resumes runs in test_refill
 def test_killed_and_stopped(whole, tmp_path):
   folder = tmp_path / 'run'
   # In the cold start, at the last moment at which RL has not begun.

@@ -66,6 +66,7 @@ def train(folder, monkeypatch, caplog, **changed):
   return lines, events, announced
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(),
                     reason='needs shared/data beside the repository')
 def test_ac8_shuffled_records_of_all_sorts_compile_nothing_in_the_loop(

@@ -6,6 +6,8 @@ reasoning to ask about; no signal comes from a fixture.
 
 import logging
 
+import pytest
+
 from medrl.trainers import signals
 from tests.trainers import small
 
@@ -18,6 +20,7 @@ REWARDS = {
 }
 
 
+@pytest.mark.slow   # test_signals has each signal, and two steps of all
 def test_ac7_published_rewards_run_on_signals_of_the_model(tmp_path, caplog):
   with caplog.at_level(logging.INFO):
     lines = small.train(

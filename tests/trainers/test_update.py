@@ -5,10 +5,6 @@ Losses are checked in tests/rl, the loop in test_grpo.
 
 import dataclasses
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +25,9 @@ from medrl.trainers import objective
 from medrl.trainers import scoring
 from medrl.trainers import state as state_lib
 from medrl.trainers import update
+from tests import elsewhere
 from tests.oracles import toy
 
-ROOT = pathlib.Path(__file__).parents[2]
 # Axes divide by what each mesh splits them into.
 CONFIG = dataclasses.replace(
     toy.CONFIG,
@@ -98,16 +94,11 @@ def print_norms():
 
 
 def test_ac6_loss_and_gradients_depend_on_no_microbatch_and_no_mesh():
-  env = {**os.environ, 'XLA_FLAGS': os.environ['XLA_FLAGS']
-         + ' --xla_force_host_platform_device_count=8'}
-  code = 'from tests.trainers import test_update as t; t.print_norms()'
-  with subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, env=env,
-                        stdout=subprocess.PIPE, text=True) as process:
-    one = sharding.make_mesh(devices=jax.devices()[:1])
-    want = norms(one, 1)
-    found = {'4 micro-batches': norms(one, 4)}
-    printed = process.communicate(timeout=300)[0]
-  found |= dict(zip(map(str, MESHES), json.loads(printed), strict=True))
+  process = elsewhere.begin(__name__, 'print_norms()', elsewhere.fake_devices())
+  one = sharding.make_mesh(devices=jax.devices()[:1])
+  want = norms(one, 1)
+  found = {'4 micro-batches': norms(one, 4)}
+  found |= dict(zip(map(str, MESHES), elsewhere.end(process), strict=True))
   assert min(want.values()) > 1e-6, want   # nothing agrees by being zero
   for name, got in found.items():
     gaps = {k: abs(got[k] / want[k] - 1) for k in want}
