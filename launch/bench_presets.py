@@ -44,7 +44,8 @@ PRESETS = {
         config=_RAGGED | {'rollout.fn': 'launch.bench_ragged.refilled',
                           'rollout.group': bench_ragged.GROUP,
                           'rollout.slots': 8, 'rollout.resident': 4,
-                          'rollout.chunk': 2}),
+                          'rollout.chunk': 2, 'rl.pack.tokens': 288,
+                          'rl.pack.rows': (24,)}),
     # The same, and the whole batch waits for the longest completion.
     'cpu_ragged_lockstep': dict(
         platform='cpu', model=SMALL, prompts=16, sides=MIXED,

@@ -194,6 +194,7 @@ def small(monkeypatch):
   monkeypatch.setitem(bench_ceilings.COPIED, 'cpu', 2 ** 16)
 
 
+@pytest.mark.slow
 def test_json(small, capsys):
   bench.main(['--preset=toy', '--json', '--repeats=1', '--against=toy'])
   result = json.loads(capsys.readouterr().out)

@@ -86,7 +86,8 @@ def gaps(model, kept: str):
           np.abs(np.asarray(exact) - found)[mask])
 
 
-@pytest.mark.parametrize('kept', ['', 'int8'])
+@pytest.mark.parametrize('kept', [
+    '', pytest.param('int8', marks=pytest.mark.slow)])
 @pytest.mark.parametrize('layers, part', [
     (4, 4), pytest.param(2, 1, marks=pytest.mark.slow),   # minutes
     pytest.param(36, 4, marks=pytest.mark.slow)])

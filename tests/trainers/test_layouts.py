@@ -180,6 +180,7 @@ def print_step():
   print(json.dumps(stepped(sharding.make_mesh(2, 2, 2), True)))
 
 
+@pytest.mark.slow
 def test_ac1_a_packed_step_is_the_step_on_one_device_and_on_eight():
   process = elsewhere.begin(__name__, 'print_step()', elsewhere.fake_devices())
   one = sharding.make_mesh(devices=jax.devices()[:1])
@@ -214,7 +215,8 @@ def test_ac1_a_run_with_packing_is_the_run_without(tmp_path, caplog):
           folder, rl__steps=2, rl__minibatches=2, rl__kl_weight=0.1,
           model__reference_dtype='float32', model__freeze=('vision',),
           data__dataset='tests.trainers.test_layouts.records',
-          rollout__budget='tokens', **changed)
+          rollout__budget='tokens',
+          rollout__fn='medrl.rollout.slots.rollout', **changed)
   assert 'compiled update (64, 64) in 2 rows' in caplog.text
   padding = 'data/padding_completion'
   assert sorted(found[True]) == [0, 1, 2]

@@ -128,6 +128,7 @@ def test_what_is_stale_must_be_corrected(tmp_path, changed):
     train(tmp_path, rl__correction='', **changed)
 
 
+@pytest.mark.slow
 def test_ac9_rewards_are_hidden_behind_sampling(tmp_path):
   lines, _ = train(tmp_path, 'slow', rl__overlap=True, rollout__length=48,
                    rollout__group=8)

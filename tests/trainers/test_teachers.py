@@ -70,6 +70,7 @@ def test_a_teacher_is_held_as_it_was_saved(teacher, student):
   assert lines[1]['policy/kl_teacher'] != 0
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_teacher_it_began_with(
     teacher, student, tmp_path):
   folder, lines = student
