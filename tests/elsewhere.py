@@ -11,6 +11,7 @@ import pathlib
 import subprocess
 import sys
 
+from jax.experimental import topologies
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -39,6 +40,19 @@ def tpu() -> dict[str, str]:
   if importlib.util.find_spec('libtpu') is None:
     pytest.skip('libtpu is not installed; see tests/requirements.txt')
   return as_a_run() | _TPU
+
+
+def topology(name: str):
+  """Devices of a TPU slice that is not here, for a process begun with `tpu`.
+
+  Where libtpu gives none the process ends, and `end` skips its test.
+  """
+  try:
+    return topologies.get_topology_desc(platform='tpu',
+                                        topology_name=name).devices
+  except Exception as error:   # whatever libtpu has against this machine
+    print(json.dumps({'absent': repr(error)}))
+    sys.exit()
 
 
 def begin(module: str, call: str, environment) -> subprocess.Popen:
