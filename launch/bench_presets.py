@@ -57,7 +57,9 @@ PRESETS = {
         platform='cpu', model=SMALL, prompts=16, sides=MIXED,
         repeats=bench_ragged.GROUP,
         config=_RAGGED | {'rollout.fn': 'launch.bench_ragged.unshared',
-                          'rollout.group': 1}),
+                          'rollout.group': 1,
+                          # All pictures at once take 35 GB.
+                          'rl.microbatches': 16}),
     # About 675 tokens a sample: 324 of the image, some 40 of text, 312 written.
     'gpu_3b': dict(
         platform='gpu', model='qwen2_5_vl_3b', prompts=64, sides=((504, 504),),

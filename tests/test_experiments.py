@@ -33,7 +33,13 @@ def needs_data(config):
     pytest.skip('needs shared/data beside the repository')
 
 
-@pytest.mark.parametrize('name', STUDIES)
+# What these add to the others, other tests run too.
+SLOW = ('blood', 'modalities', 'ultrasound')
+
+
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+    for name in STUDIES])
 def test_runlocal_finishes_two_steps(name, tmp_path):
   config = study(name, 'runlocal')
   needs_data(config)

@@ -1,10 +1,10 @@
 import json
-import time
 
 import numpy as np
 import pytest
 
 from medrl.data import encodings
+from tests import soon
 
 AB = {'A': 'red', 'B': 'blue'}
 DEEP = '[' * 300 + ']' * 300
@@ -135,11 +135,9 @@ def test_python_values_are_read_and_never_run():
     '{"a":' * 5_000 + '1' + '}' * 5_000, "['a' " * 30_000, '(' * 150_000,
     ' ' * 190_000 + '[', "['" + '(A) ' * 40_000])
 def test_hostile_text_is_refused_at_once(text):
-  begun = time.process_time()
-  with pytest.raises(encodings.Unusable) as caught:
+  with soon.soon(), pytest.raises(encodings.Unusable) as caught:
     encodings.options(text)
   assert len(str(caught.value)) < 1000
-  assert time.process_time() - begun < 5   # of minutes where it goes wrong
 
 
 @pytest.mark.parametrize('call', [

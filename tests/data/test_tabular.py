@@ -3,7 +3,6 @@ import gzip
 import json
 import pathlib
 import pickle
-import time
 import zipfile
 
 import numpy as np
@@ -14,6 +13,7 @@ from medrl import lookup
 from medrl.data import tabular
 from medrl.media import files
 from medrl.rewards import medcalc
+from tests import soon
 from tests.records import build
 
 DATA = pathlib.Path(__file__).parents[3] / 'shared' / 'data'
@@ -142,11 +142,9 @@ def test_a_bomb_in_base64_is_refused(tmp_path):
     ('a.txt', b'x', 'expected .json, .jsonl')])
 def test_damaged_files(tmp_path, name, content, words):
   (tmp_path / name).write_bytes(content)
-  begun = time.process_time()
-  with pytest.raises(ValueError, match=words) as caught:
+  with soon.soon(), pytest.raises(ValueError, match=words) as caught:
     read(tmp_path, name, {'id': 'id'})
   assert name in str(caught.value) and len(str(caught.value)) < 1000
-  assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize('member', ['../a.csv', '/a.csv', 'x/../../a.csv',

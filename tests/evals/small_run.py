@@ -31,6 +31,8 @@ def config(seed=0):
   c.rewards.variety = dict(fn='tests.evals.small_run.variety', weight=1.0)
   c.eval.options.count = 6
   c.eval.sampled = False
+  # Compiled in two thirds of the time.
+  c.rollout.fn = 'medrl.rollout.sampler.rollout'
   c.rl.optim.warmup = c.sft.optim.warmup = 0
   c.log.progress = c.log.tensorboard = False
   return c

@@ -3,6 +3,7 @@
 What rewards make of them is tested with the rewards.
 """
 
+import functools
 import logging
 
 import jax
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 
 from medrl import build
-from medrl import sharding
 from medrl import types
 from medrl.data import mixture
 from medrl.data import phantom
@@ -61,14 +61,14 @@ class Parts:
         lambda *x: jnp.concatenate(x, axis=1) if x[0].ndim > 1 else x[0],
         *[g._replace(prompt=()) for g in given])
     self.rollout = rollout._replace(prompt=up[0])
-    self.scorer = session.scorer(run)
+    scorer = session.scorer(run)
+    self._logps = jax.jit(functools.partial(scoring.policy_logps, scorer))
     abstract = lambda tree: jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
         tree)
     _, weights = evals.sampling_weights(run, abstract(self.params))
-    rows = sharding.batch(run.mesh)
     self.tools = signals.Tools(run, weights, programs.laid_out(
-        abstract(self.rollout), rows), (64, 64))
+        abstract(self.rollout), run.mesh), (64, 64))
     key = jax.random.key(3)
     texts = evals.completions(run, tokens, mask)
     assert [c.text for c in texts[0]] == TEXTS
@@ -78,8 +78,7 @@ class Parts:
         texts)
 
   def logps(self, rollout):
-    return np.asarray(
-        scoring.policy_logps(self.scorer, self.params, rollout)[0])
+    return np.asarray(self._logps(self.params, rollout)[0])
 
   def hidden(self, ids, row, image=True):
     """States after a prompt and `ids` in one pass, without cache or pads."""

@@ -8,12 +8,12 @@ an unparsed answer, which the kit counts as wrong.
 import inspect
 import math
 import random
-import time
 
 import pytest
 
 from medrl import types
 from medrl.rewards.compat import medevalkit
+from tests import soon
 
 CHOICES = ('Pleural effusion', 'Pneumonia', 'No finding', 'Normal heart')
 
@@ -255,9 +255,8 @@ def test_any_string_gives_a_number_and_soon():
       for kind in ('OPEN', 'open', 'CLOSED', 'multiple-choice'):
         if kind.isupper() and benchmark[0] != 'S':
           continue
-        began = time.monotonic()
-        found = medevalkit.grade(benchmark, 'B', text, choices=CHOICES,
-                                 kind=kind, bugs=medevalkit.BUGS)
-        assert time.monotonic() - began < 1.0
+        with soon.soon(what=text[:20]):
+          found = medevalkit.grade(benchmark, 'B', text, choices=CHOICES,
+                                   kind=kind, bugs=medevalkit.BUGS)
         assert all(v is None or math.isfinite(v) and 0 <= v <= 1 + 1e-9
                    for v in found.values())
