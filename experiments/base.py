@@ -25,8 +25,10 @@ def get_config(arg=''):
       compute_dtype='float32',  # bfloat16 on accelerators
       remat='none',             # what layers keep for the gradient: none (all),
                                 # dots, minimal, offload, full (nothing)
-      attention='plain',        # or 'splash', a TPU's kernel: lengths are then
-      attention_block=512,      # multiples of 128, best of this many slots
+      attention='plain',        # 'blocked': for long prompts, scores of only so
+      attention_block=512,      # many queries at a time; 'splash': a TPU's
+                                # kernel, lengths are then multiples of 128,
+                                # best of so many slots
       freeze=(),                # path prefixes that are not trained: 'vision'
       reference_dtype='bfloat16',
       offload=(),               # kept in host memory: 'reference', 'moments'
@@ -197,7 +199,12 @@ def get_config(arg=''):
       tensorboard=True,
       progress=True,
   ))
-  c.mesh = ml_collections.ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+  # Sizes of the mesh; one may be -1, what is left. Prompts are split over data
+  # and fsdp, parameters over fsdp and tensor, the tokens, patches and keys of a
+  # prompt over sequence. `slices` have a fast network each: data (then fsdp)
+  # goes over what is between them, sequence and tensor stay in a process.
+  c.mesh = ml_collections.ConfigDict(dict(
+      data=-1, fsdp=1, sequence=1, tensor=1, slices=1))
   # Logical axis -> mesh axis, '' replicated; while sampling nothing is split
   # over fsdp, or every token would gather every weight.
   c.sharding = ml_collections.ConfigDict(dict(
@@ -205,6 +212,16 @@ def get_config(arg=''):
       embed='fsdp', vocab='tensor', heads='tensor', kv_heads='tensor',
       mlp='tensor', vision_embed='fsdp', vision_heads='tensor',
       vision_mlp='tensor',
+  ))
+  # Of a run of several processes, and of one that hangs (medrl/hosts.py).
+  c.hosts = ml_collections.ConfigDict(dict(
+      meet_s=600,          # wait so long for all processes at the start
+      silent_s=30,         # a process not heard of for so long ends the others
+      step_timeout_s=0.0,  # a step, with its evaluation and its save, that
+                           # takes longer has the stacks of all threads written
+                           # to stacks.<process>.txt; 0 never
+      end_after_s=600.0,   # so long after that the process ends, for
+                           # launch/run.sh to start it again; 0 never
   ))
   if switch['runlocal']:
     runlocal(c)

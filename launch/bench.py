@@ -5,13 +5,16 @@
 Encode, prefill, decode, score and update as programs of their own, and the
 whole step as the trainer runs it: prompts, samples, rewards of no work, the
 reference's scores, the update. Utilisation is against ceilings measured in the
-same run. `--against=PRESET` also times that preset's step and compares;
-`--dry_run` makes no array: it compiles what would run and tells its memory.
-Timings say little on a machine that does something else.
+same run, and so is the estimate of the step by `roofline` beside it.
+`--against=PRESET` also times that preset's step and compares; `--dry_run` makes
+no array: it compiles what would run and tells its memory; `--record` keeps the
+step's seconds in launch/measured.json. Timings say little on a machine that
+does something else.
 """
 
 import argparse
 import contextlib
+import datetime
 import hashlib
 import json
 import os
@@ -28,9 +31,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 # pylint: disable=wrong-import-position
 from launch import bench_ceilings
 from launch import bench_counts
+from launch import bench_estimate
 from launch import bench_parts
 from launch import bench_presets
 from launch import bench_report
+from launch import roofline
 from medrl import build
 from medrl import costs
 from medrl import params as params_lib
@@ -87,10 +92,15 @@ def measure(name: str, repeats: int, workdir: pathlib.Path) -> dict:
           run.model.text.vocab)
   # Before the parts and behind them, as a machine's rate wanders.
   first = bench_ceilings.measure(head, run.dtype, repeats)
+  curves = bench_ceilings.curves(run.dtype, repeats)
+  facts = bench_estimate.programs(bench, shapes.iterations)
   bench, parts = bench_parts.time_parts(bench, repeats)
   second = bench_ceilings.measure(head, run.dtype, repeats)
+  curves = bench_ceilings.better(
+      curves, bench_ceilings.curves(run.dtype, repeats))
   ceilings = {n: max(rate, second[n]) for n, rate in first.items()}
-  return summary(name, bench, whole, out) | {
+  return summary(name, bench, whole, out) | bench_estimate.estimate(
+      facts, ceilings, curves, whole['best']) | {
       'padding': bench_report.padding(bench.last[1].rollout,
                                       bench.last[1].source),
       'ceilings': ceilings,
@@ -163,6 +173,8 @@ def main(argv=None) -> None:
   parser.add_argument('--against', default='',
                       help='a preset whose step is timed too')
   parser.add_argument('--dry_run', action='store_true')
+  parser.add_argument('--record', action='store_true',
+                      help='keep the step in launch/measured.json')
   flags = parser.parse_args(argv)
   bench_presets.find(flags.preset)
   if bench_presets.find(flags.preset)['platform'] == 'gpu':
@@ -178,6 +190,10 @@ def main(argv=None) -> None:
       if flags.against:
         result['against'] = against(result, flags.against, flags.repeats,
                                     folder / 'against')
+      if flags.record:
+        roofline.record(bench_estimate.run(
+            result, f'python launch/bench.py --preset={flags.preset} '
+            f'--repeats={flags.repeats}', f'{datetime.date.today()}'))
   print(json.dumps(result) if flags.json else bench_report.text(result))
 
 

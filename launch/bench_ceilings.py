@@ -1,8 +1,8 @@
 """What this machine can do at most, and how it is timed.
 
 Ceilings are measured in the run that they are compared with: the largest
-matrix product, the product of the model's own head, a large copy. No model is
-here.
+matrix product, the product of the model's own head, a large copy; and how rates
+fall with size, for `roofline`. No model is here.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,8 +15,16 @@ import time
 import jax
 import jax.numpy as jnp
 
+from launch import roofline
+
 SIDES = {'cpu': (1024, 2048, 4096), 'gpu': (4096, 8192, 16384)}
 COPIED = {'cpu': 2 ** 28, 'gpu': 2 ** 31}   # bytes, far beyond any cache
+# What curves are measured at: rows of products, bytes of arrays that are passed
+# over in place, and of those that are copied.
+ROWS = {'cpu': (2, 8, 32, 128, 512, 2048), 'gpu': (32, 128, 512, 2048, 8192)}
+BYTES = tuple(2 ** power for power in (16, 18, 20, 22, 24))
+COPIES = {'cpu': (2 ** 26, 2 ** 28), 'gpu': (2 ** 28, 2 ** 31)}
+_TURNS = 8   # of a measured loop at least: its argument is copied once
 _COMPILED = '/jax/core/compile/backend_compile_duration'
 
 
@@ -52,6 +60,44 @@ def copy_rate(size: int, repeats: int) -> float:
   add = jax.jit(lambda x: x + 1)
   best = timed(lambda: add(x), repeats)['best_s']
   return 2 * size / best
+
+
+def looped(body: Callable, state, turns: int, repeats: int) -> float:
+  """Seconds of a turn of a loop on the device, best of `repeats`."""
+  run = jax.jit(lambda x: jax.lax.fori_loop(0, turns, lambda _, x: body(x), x))
+  return timed(lambda: run(state), repeats)['best_s'] / turns
+
+
+def curves(dtype, repeats: int) -> roofline.Curves:
+  """How fast products of few rows and passes over small arrays are.
+
+  Products are of [rows, side] and a matrix that stays in the cache. Arrays that
+  may stay in one are added to in place; larger ones are copied, as the memory
+  for what a program makes has to be had anew at each call.
+  """
+  products, moves = {}, {}
+  for rows in ROWS[jax.default_backend()]:
+    side = max(rows, 1024)
+    weight = jnp.full((side, side), 1 / side, dtype)
+    turns = max(1, 2 ** 29 // (rows * side * side))
+    spent = looped(lambda x: x @ weight, jnp.ones((rows, side), dtype), turns,
+                   repeats)
+    products[rows] = 2 * rows * side * side / spent
+  for size in BYTES:
+    spent = looped(lambda x: x + 1, jnp.zeros(size // 4),
+                   max(_TURNS, 2 ** 26 // size), repeats)
+    moves[size] = 2 * size / spent
+  for size in COPIES[jax.default_backend()]:
+    moves[size] = copy_rate(size, repeats)
+  return roofline.Curves(products, moves)
+
+
+def better(first: roofline.Curves, second: roofline.Curves) -> roofline.Curves:
+  """The larger rate at each size, as a machine's rate wanders."""
+  return roofline.Curves(*(
+      {size: max(rate, other[size]) for size, rate in one.items()}
+      for one, other in ((first.products, second.products),
+                         (first.moves, second.moves))))
 
 
 def measure(head: tuple[int, int, int], dtype, repeats: int

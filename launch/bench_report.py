@@ -4,6 +4,7 @@ Nothing is run here.
 """
 
 from launch import bench_counts
+from launch import bench_estimate
 
 
 def mean(pair) -> float:
@@ -91,6 +92,7 @@ def text(result) -> str:
     lines.append(line)
   lines += _floor(result['floor'])
   lines += _whole(result)
+  lines += bench_estimate.text(result)
   padded = ', '.join(f'{k} {v:.1%}' for k, v in result['padding'].items())
   lines += [
       f'padding: {padded}',

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/setup.sh
-setup requirements.txt launch/requirements-{rewards,media,readers}.txt \
+setup requirements.txt launch/requirements-{rewards,media,readers,sweeps}.txt \
   tests/requirements.txt
 # Two processes, as many as the smallest machine has cores: compiling, which
 # most of the time goes to, uses one each.

@@ -12,41 +12,36 @@ import functools
 import json
 import logging
 import math
-import os
-import pathlib
-import shutil
-import tempfile
 import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from medrl import feed
 from medrl import lookup
 from medrl import params as params_lib
+from medrl import paths
 from medrl import sharding
 from medrl import types
+from medrl import vocabulary
 from medrl.data import batching
 from medrl.media import cache as media_cache
 from medrl.models import group_mask
 from medrl.models import hf
 from medrl.processors import template
-from medrl.processors import text
 from medrl.rewards import compose
 from medrl.rewards import judge
 from medrl.rewards import pool
 from medrl.rewards.array import combine
 from medrl.rl import words
 from medrl.rollout import sampling
-from medrl.rollout import stops
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
   """What stays the same over a run."""
   config: Any
-  workdir: pathlib.Path
+  workdir: Any        # from `paths.at`
   mesh: Any
   family: Any         # the model module
   model: Any          # its Config
@@ -69,19 +64,17 @@ def run(config, workdir) -> Run:
     ValueError, FileNotFoundError: something the config names does not fit; the
       message names it.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = paths.at(workdir)
   words.lay(config)
   family = lookup.resolve(config.model.family)
   model = model_config(config, family)
-  tokenizer = build_tokenizer(config, workdir)
+  tokenizer = vocabulary.tokenizer(config, workdir)
   if tokenizer.size > model.text.vocab:
     raise ValueError(
         f'the tokenizer has {tokenizer.size} ids, the model '
         f'{model.text.vocab} rows; give the tokenizer of this checkpoint')
   mesh = sharding.make_mesh(**config.mesh)
-  model = family.with_options(model, remat=config.model.remat,
-                              rows=attention_rows(config, mesh),
-                              pin=sharding.Rows(mesh))
+  model = wired(config, family, model, mesh)
   layout = family.layout(model, config.processor.min_pixels,
                          config.processor.max_pixels)
   ids = {role: tokenizer.id(token) for role, token in layout.specials.items()}
@@ -96,17 +89,8 @@ def run(config, workdir) -> Run:
                                  config.processor.user),
       jnp.dtype(config.model.compute_dtype), banned,
       (ids['im_end'], ids['pad']), ids['pad'],
-      stop_strings(config, tokenizer, model.text.vocab),
+      vocabulary.stop_strings(config, tokenizer, model.text.vocab),
       sharding.Crossing(mesh))
-
-
-def stop_strings(config, tokenizer, rows: int):
-  """The automaton of the config's stop strings over the model's `rows`."""
-  strings = config.rollout.stop_strings
-  if not strings:
-    return None
-  known = tokenizer.token_bytes()
-  return stops.build(strings, known + (b'',) * (rows - len(known)))
 
 
 def model_config(config, family):
@@ -119,56 +103,28 @@ def model_config(config, family):
   return family.CONFIGS[config.model.size]
 
 
+def wired(config, family, model, mesh):
+  """The model's sizes with the options that a config and a mesh give it."""
+  return family.with_options(model, remat=config.model.remat,
+                             rows=attention_rows(config, mesh),
+                             pin=sharding.Rows(mesh))
+
+
 def attention_rows(config, mesh):
-  """How whole rows attend: plainly, or by a TPU's kernel.
+  """How whole rows attend: plainly, in blocks, or by a TPU's kernel.
 
   Raises:
     ValueError: the word is unknown.
   """
   model = config.model
-  if model.attention == 'plain':
-    return group_mask.PlainRows()
+  if model.attention in ('plain', 'blocked'):
+    block = model.attention_block if model.attention == 'blocked' else 0
+    return group_mask.PlainRows(block, mesh)
   if model.attention != 'splash':
-    raise ValueError(f'model.attention {model.attention!r} is not plain or '
-                     f'splash')
+    raise ValueError(f'model.attention {model.attention!r} is not plain, '
+                     f'blocked or splash')
   # Its kernel is experimental in jax, so it is loaded by those who ask for it.
   return lookup.resolve('medrl.models.splash.Rows')(mesh, model.attention_block)
-
-
-def build_tokenizer(config, workdir: pathlib.Path):
-  """Loads the named tokenizer, or the run's own, built from its records."""
-  named = config.processor.tokenizer or config.model.checkpoint
-  if named:
-    return text.load(named)
-  folder = workdir / 'tokenizer'
-  if not folder.is_dir():
-    family = lookup.resolve(config.model.family)
-    layout = family.layout(family.CONFIGS[config.model.size])
-    workdir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=workdir) as scratch:
-      made = pathlib.Path(scratch) / 'tokenizer'
-      origin = pathlib.Path(config.checkpoint.start) / 'tokenizer'
-      # A policy that goes on from another run keeps that run's ids.
-      if config.checkpoint.start and origin.is_dir():
-        shutil.copytree(origin, made)
-      else:
-        text.build(_corpus(config), tuple(layout.specials.values()),
-                   config.processor.vocab, made)
-      try:
-        os.replace(made, folder)
-      except OSError:   # another process of this run was first
-        if not folder.is_dir():
-          raise
-  return text.load(folder)
-
-
-def _corpus(config, limit: int = 4000):
-  yield 'system\nuser\nassistant\n' + config.processor.system
-  for record in feed.flat(feed.training(config))[:limit]:
-    yield config.processor.user.format(
-        question=record.question, options='\n'.join(
-            f'{k}. {v}' for k, v in record.options.items()))
-    yield record.demonstration
 
 
 @dataclasses.dataclass
@@ -346,13 +302,13 @@ def initial_params(run: Run):
 def abstract_batch(run: Run, prompts: int, bucket) -> types.Batch:
   """Shapes and shardings of a batch of a bucket, to compile for."""
   length, patches = bucket
-  laid = sharding.batch(run.mesh)
-  rows = run.mesh.shape['data'] * run.mesh.shape['fsdp']
+  rows = parts(run.mesh)
   if prompts % rows:
     raise ValueError(f'{prompts} prompts do not divide over mesh data x fsdp '
                      f'of {rows} devices; change one of them')
+  sharding.check_bucket(run.mesh, bucket, run.model.vision.row)
   def array(dtype, *shape):
-    return jax.ShapeDtypeStruct((prompts, *shape), dtype, sharding=laid)
+    return jax.ShapeDtypeStruct((prompts, *shape), dtype)
   media = {}
   if patches:
     units = patches // run.layout.merge ** 2
@@ -362,8 +318,11 @@ def abstract_batch(run: Run, prompts: int, bucket) -> types.Batch:
         array(jnp.int32, patches), array(jnp.int32, patches),
         array(jnp.int32, units))
   budget = array(jnp.int32) if run.config.rollout.budget else None
-  return types.Batch(array(jnp.int32, length), array(jnp.int32, length, 3),
-                     array(bool, length), media, budget)
+  batch = types.Batch(array(jnp.int32, length), array(jnp.int32, length, 3),
+                      array(bool, length), media, budget)
+  return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), batch,
+      sharding.of_batch(run.mesh, batch))
 
 
 def compile_ahead(name: str, function, *arguments):
@@ -383,12 +342,12 @@ def compile_ahead(name: str, function, *arguments):
   return compiled
 
 
-def write_config(config, workdir: pathlib.Path) -> None:
+def write_config(config, workdir) -> None:
   """Keeps the config beside the results, recipe laid; says what a restart
   changed."""
   words.lay(config)
-  path = pathlib.Path(workdir) / 'config.json'
-  path.parent.mkdir(parents=True, exist_ok=True)
+  paths.folder(workdir)
+  path = paths.at(workdir) / 'config.json'
   new = json.loads(config.to_json_best_effort())
   if path.exists():
     old = flat(json.loads(path.read_text()))
@@ -396,9 +355,7 @@ def write_config(config, workdir: pathlib.Path) -> None:
       if old.get(key, value) != value:
         logging.warning('config.%s was %r when this run began, now it is %r',
                         key, old[key], value)
-  scratch = path.with_suffix('.tmp')
-  scratch.write_text(json.dumps(new, indent=2, sort_keys=True))
-  os.replace(scratch, path)
+  paths.write(path, json.dumps(new, indent=2, sort_keys=True))
 
 
 def flat(tree, prefix=''):

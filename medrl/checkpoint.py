@@ -10,7 +10,9 @@ state says it), weights of published models (models/hf). Readers at the bottom
 wrote.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -27,6 +29,7 @@ from orbax.checkpoint import checkpoint_managers
 import tensorstore as ts
 
 from medrl import lookup
+from medrl import paths
 
 
 def open_manager(folder: str | os.PathLike, *, keep_last: int, keep_best: int,
@@ -76,6 +79,7 @@ def save(manager: ocp.CheckpointManager, step: int, state: Any, data: Any,
   Raises:
     ValueError: the step is there already, or `data` holds nan or infinity.
     TypeError: `data` holds what JSON cannot.
+    OSError: this save or the one before failed, as on a full disk.
   """
   if step in manager.all_steps():
     raise ValueError(f'{manager.directory} already has step {step}; it has '
@@ -83,18 +87,49 @@ def save(manager: ocp.CheckpointManager, step: int, state: Any, data: Any,
   # Orbax turns it into text later, in a thread, when the pipeline may have
   # moved on; a copy made now belongs to the same step as the arrays.
   data = json.loads(json.dumps(data, allow_nan=False))
-  manager.save(
-      step,
-      args=ocp.args.Composite(state=ocp.args.StandardSave(state),
-                              data=ocp.args.JsonSave(data)),
-      metrics={name: float(v) for name, v in (metrics or {}).items()},
-      # Without force Orbax skips a save while another is still being written.
-      force=True)
+  with _failed_saves_told(manager):
+    manager.save(
+        step,
+        args=ocp.args.Composite(state=ocp.args.StandardSave(state),
+                                data=ocp.args.JsonSave(data)),
+        metrics={name: float(v) for name, v in (metrics or {}).items()},
+        # Without force Orbax skips a save while another is being written.
+        force=True)
 
 
 def wait(manager: ocp.CheckpointManager) -> None:
   """Blocks until the asynchronous save is on disk; raises if it failed."""
-  manager.wait_until_finished()
+  with _failed_saves_told(manager):
+    manager.wait_until_finished()
+
+
+@contextlib.contextmanager
+def closing(manager: ocp.CheckpointManager) -> Iterator[None]:
+  """Closes it at the end, when the last save is on disk; raises if it is not.
+  """
+  try:
+    yield
+  finally:
+    with _failed_saves_told(manager):
+      manager.close()
+
+
+@contextlib.contextmanager
+def _failed_saves_told(manager: ocp.CheckpointManager) -> Iterator[None]:
+  """Raises what a save fails with, of any type, as OSError, with what is left.
+  """
+  try:
+    yield
+  except Exception as error:
+    # TensorStore's messages run to pages, and a full disk is deep in them.
+    full = next((r for r in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+                 if os.strerror(r) in str(error)), errno.EIO)
+    why = (os.strerror(full) if full != errno.EIO
+           else f'{type(error).__name__}: {str(error)[:500]}')
+    raise OSError(
+        full, f'a save in {manager.directory} failed ({why}). Whole are the '
+        f'steps {steps(manager.directory)}; once the cause is gone the same '
+        f'command goes on from the last of them') from error
 
 
 def restore(manager: ocp.CheckpointManager, abstract_state: Any,
@@ -261,7 +296,7 @@ def restore_policy(folder: str | os.PathLike, step: int | None = None
   tree = _read(state, ('trained',))
   data = json.loads((state.parent / 'data' / 'metadata').read_text())
   if data['frozen']:
-    _merge(tree, _read(_path(folder) / 'frozen' / data['frozen'], ()))
+    _merge(tree, _read(_frozen(folder) / data['frozen'], ()))
   return tree
 
 
@@ -342,8 +377,9 @@ def _open(state: epath.Path, name: str, driver: str) -> ts.TensorStore:
 def save_frozen(folder: str | os.PathLike, frozen: Any) -> str:
   """Stores weights that never change once, and returns their digest.
 
-  They lie in `<folder>/frozen/<digest>`; a later call with the same values
-  writes nothing. Put the digest into the data state of each step.
+  They lie in `<folder>/frozen/<digest>`, in an object store beside the folder;
+  a later call with the same values writes nothing. Put the digest into the data
+  state of each step.
 
   Raises:
     ValueError: there is nothing to store.
@@ -353,10 +389,11 @@ def save_frozen(folder: str | os.PathLike, frozen: Any) -> str:
                      f'weights. If all are trained, do not call this.')
   _quiet_orbax()
   digest = _digest(frozen)
-  target = _path(folder) / 'frozen' / digest
-  if not target.exists():
+  target = _frozen(folder) / digest
+  # In a store the rest of a save that was killed has the same name.
+  if not target.exists() or not ocp.utils.is_checkpoint_finalized(target):
     with ocp.StandardCheckpointer() as checkpointer:
-      checkpointer.save(target, frozen)
+      checkpointer.save(target, frozen, force=True)
   return digest
 
 
@@ -368,7 +405,7 @@ def restore_frozen(folder: str | os.PathLike, abstract: Any, digest: str
     ValueError: nothing is stored by that digest, or its values have another.
   """
   _quiet_orbax()
-  parent = _path(folder) / 'frozen'
+  parent = _frozen(folder)
   there = sorted(p.name for p in parent.iterdir()) if parent.exists() else []
   if digest not in there:
     raise ValueError(f'{parent} has no {digest!r}; it has {there}.')
@@ -380,6 +417,13 @@ def restore_frozen(folder: str | os.PathLike, abstract: Any, digest: str
                      f'files are damaged or the dtypes asked for are others. '
                      f'Remove that folder and store the weights again.')
   return frozen
+
+
+def _frozen(folder: str | os.PathLike) -> epath.Path:
+  # In a store Orbax takes whatever has no mark of success for a save that was
+  # killed, and removes it when it opens the folder.
+  folder = _path(folder)
+  return (folder.parent if paths.remote(folder) else folder) / 'frozen'
 
 
 def _digest(tree: Any) -> str:
@@ -396,7 +440,9 @@ def _digest(tree: Any) -> str:
 
 
 def _path(folder: str | os.PathLike) -> epath.Path:
-  return epath.Path(folder).resolve()  # Orbax refuses a relative path
+  # Orbax refuses a relative path, and epath takes a store's for one.
+  path = epath.Path(folder)
+  return path if paths.remote(path) else path.resolve()
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -38,7 +38,8 @@ def memory(run: build.Run) -> dict[str, int]:
   state = held(config.sharding,
                lambda p: dtype if p.startswith(frozen) else each)
   slots = r.slots or r.prompts * r.group
-  tokens = ((r.resident or r.prompts) * max(map(tuple, config.data.buckets))[0]
+  prompt = max(map(tuple, config.data.buckets))[0] // mesh[sharding.LONG]
+  tokens = ((r.resident or r.prompts) * prompt
             + slots * r.length) // build.parts(run.mesh)
   stored = {'int8': 1 + 4 / text.head_dim}.get(
       r.kv, jnp.dtype(r.kv if r.kv not in ('', 'int8') else run.dtype).itemsize)

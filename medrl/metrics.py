@@ -5,7 +5,8 @@ device (`sharding.fetch`), progress bars (trainers). This file loads no jax.
 
 A run's folder holds `metrics.jsonl` (one line a step), `tensorboard/` (the
 same numbers) and, unless switched off, `rollouts.jsonl` (completions, which
-may quote patient data, hence readable by their owner only).
+may quote patient data, hence readable by their owner only). In an object
+store, where nothing can be appended, they are copies as old as the last save.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,11 +15,17 @@ import math
 import os
 import pathlib
 import re
+import shutil
 import sys
 import tempfile
+import time
 from typing import Any, NamedTuple
 
 from medrl import lookup
+from medrl import paths
+
+_FILES = ('metrics.jsonl', 'rollouts.jsonl')
+_FLUSH_S = 10.   # TensorBoard's file goes to disk so often, at most
 
 GROUPS = ('reward', 'rollout', 'loss', 'policy', 'optim', 'data', 'time',
           'eval')
@@ -176,18 +183,6 @@ def check(names: Iterable[str]) -> None:
           f'{", ".join(GROUPS)}.')
 
 
-def local(path: str | os.PathLike) -> pathlib.Path:
-  """`path` on this machine's disk: the only door to files in this module.
-
-  Raises:
-    ValueError: a bucket, which cannot be appended to.
-  """
-  if '://' in str(path):
-    raise ValueError(f'{path}: logs are appended line by line, which a bucket '
-                     f'cannot do; give a folder on local disk and copy it.')
-  return pathlib.Path(path)
-
-
 def _plain(item: Any) -> Any:
   """`item` as strict JSON allows it: nan and inf become strings."""
   if isinstance(item, Mapping):
@@ -212,19 +207,52 @@ def _line(file, row: Mapping[str, Any]) -> None:
   file.flush()
 
 
-def _tensorboard(folder: pathlib.Path, purge_step: int | None):
-  # tensorboardX loads torch for type annotations if it finds it, a second and
-  # 200 MB; None in sys.modules makes that import fail, as where it is absent.
-  hidden = 'torch' not in sys.modules
-  if hidden:
-    sys.modules['torch'] = None
-  try:
-    import tensorboardX
-  finally:
+class _Events:
+  """TensorBoard's event file. Written here and now: tensorboardX's own writer
+  does it in a thread, and where that one fails, on a full disk, the run waits
+  for it for ever."""
+
+  def __init__(self, folder: pathlib.Path, purge_step: int | None):
+    # tensorboardX loads torch for type annotations if it finds it, a second
+    # and 200 MB; None in sys.modules makes that import fail, as where it is
+    # absent.
+    hidden = 'torch' not in sys.modules
     if hidden:
-      del sys.modules['torch']
-  return tensorboardX.SummaryWriter(
-      str(folder), purge_step=purge_step, flush_secs=10)
+      sys.modules['torch'] = None
+    try:
+      from tensorboardX import event_file_writer
+      from tensorboardX import summary
+      from tensorboardX.proto import event_pb2
+    finally:
+      if hidden:
+        del sys.modules['torch']
+    self._event, self._scalar = event_pb2.Event, summary.scalar
+    folder.mkdir(parents=True, exist_ok=True)
+    # By itself it is named by the second, and a restart may be as quick.
+    self._file = event_file_writer.EventsWriter(
+        str(folder / 'events'), f'.{time.time_ns() % 10**9}')
+    self._flushed = time.monotonic()
+    if purge_step is not None:
+      # Events of earlier files from this step on are hidden by it.
+      start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      self._write(purge_step, session_log=start)
+
+  def _write(self, step: int, **what: Any) -> None:
+    event = self._event(step=step, wall_time=time.time(), **what)
+    self._file.write_event(event)
+
+  def scalars(self, step: int, numbers: Mapping[str, float]) -> None:
+    for name, number in numbers.items():
+      self._write(step, summary=self._scalar(name, number))
+    if time.monotonic() > self._flushed + _FLUSH_S:
+      self._file.flush()
+      self._flushed = time.monotonic()
+
+  def flush(self) -> None:
+    self._file.flush()
+
+  def close(self) -> None:
+    self._file.close()
 
 
 class Writer:
@@ -234,21 +262,24 @@ class Writer:
   by a run that was killed, are cut from both JSON files and hidden in
   TensorBoard (by a session-start event with purge step `step + 1`). None keeps
   everything. `rollouts=False` writes no completions to disk.
+
+  Of a folder in an object store the files are in `here`, a folder on this
+  machine's disk that its owner alone can enter, and go up at each `publish`.
   """
 
   def __init__(self, folder: str | os.PathLike, *, step: int | None = None,
                tensorboard: bool = True, rollouts: bool = True):
-    folder = local(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ('metrics.jsonl', 'rollouts.jsonl'):
-      cut(folder / name, step)
-    self._metrics = _open(folder / 'metrics.jsonl', 0o666)
+    self._folder = paths.at(folder)
+    self.here = _down(self._folder)
+    for name in _FILES:
+      cut(self.here / name, step)
+    self._metrics = _open(self.here / _FILES[0], 0o666)
     self._rollouts = None
     if rollouts:
-      self._rollouts = _open(folder / 'rollouts.jsonl', 0o600)
+      self._rollouts = _open(self.here / _FILES[1], 0o600)
       os.fchmod(self._rollouts.fileno(), 0o600)  # one that was there before
-    self._tensorboard = tensorboard and _tensorboard(
-        folder / 'tensorboard', None if step is None else step + 1)
+    self._events = tensorboard and _Events(
+        self.here / 'tensorboard', None if step is None else step + 1)
 
   def write(self, step: int, values: Mapping[str, Any]) -> dict[str, float]:
     """Appends one line, flushed; returns the numbers, for a progress bar.
@@ -261,9 +292,8 @@ class Writer:
                for n, v in values.items()}
     numbers = {n: v for n, v in numbers.items() if v is not None}
     _line(self._metrics, {'step': int(step), **numbers})
-    if self._tensorboard:
-      for name, number in numbers.items():
-        self._tensorboard.add_scalar(name, number, int(step))
+    if self._events:
+      self._events.scalars(int(step), numbers)
     return numbers
 
   def rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -272,17 +302,41 @@ class Writer:
       for row in rows:
         _line(self._rollouts, {'step': int(step), **row})
 
+  def publish(self) -> None:
+    """Copies the files to an object store; on a disk they are there already.
+
+    To be called before each save: a restart cuts what is newer than the
+    save, and could not make up for what is missing.
+    """
+    if paths.remote(self._folder):
+      if self._events:
+        self._events.flush()
+      paths.copy(self.here, self._folder)
+
   def close(self) -> None:
-    self._metrics.close()
-    if self._rollouts:
-      self._rollouts.close()
-    if self._tensorboard:
-      self._tensorboard.close()
+    self.publish()
+    for file in (self._metrics, self._rollouts, self._events):
+      if file:
+        file.close()
+    if paths.remote(self._folder):
+      shutil.rmtree(self.here)
 
 
-def _lines(path: pathlib.Path):
+def _down(folder) -> pathlib.Path:
+  """Where the log files of a folder are written, with those to go on with."""
+  if not paths.remote(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+  here = pathlib.Path(tempfile.mkdtemp(prefix='medrl-logs-'))
+  for name in _FILES:
+    if (folder / name).exists():
+      paths.copy(folder / name, here / name)
+  return here
+
+
+def _lines(path):
   """Yields (bytes, dict) for each whole line; a torn last line is left out."""
-  with open(path, 'rb') as file:
+  with path.open('rb') as file:
     for number, line in enumerate(file, 1):
       if not line.endswith(b'\n'):  # the writer was killed within this line
         return
@@ -295,16 +349,17 @@ def _lines(path: pathlib.Path):
 
 def read(path: str | os.PathLike) -> list[dict[str, Any]]:
   """The lines of a log as dicts; `float()` undoes 'nan' and 'inf'."""
-  return [row for _, row in _lines(local(path))]
+  return [row for _, row in _lines(paths.at(path))]
 
 
 def cut(path: str | os.PathLike, step: int | None) -> None:
-  """Keeps the whole lines whose 'step' is at most `step` (None: all of them).
+  """Keeps the whole lines whose 'step' is at most `step` (None: all of them)
+  of a file on this machine's disk.
 
   The file is replaced by rename, so a kill leaves the old one or the new one.
   A missing file is left missing.
   """
-  path = local(path)
+  path = pathlib.Path(path)
   if not path.exists():
     return
   handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)

@@ -11,8 +11,9 @@ import pathlib
 import subprocess
 import sys
 
-from jax.experimental import topologies
 import pytest
+
+from medrl import accelerators
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Tells libtpu that it is no part of a pod, and need not be alone here.
@@ -48,8 +49,7 @@ def topology(name: str):
   Where libtpu gives none the process ends, and `end` skips its test.
   """
   try:
-    return topologies.get_topology_desc(platform='tpu',
-                                        topology_name=name).devices
+    return accelerators.devices(name)
   except Exception as error:   # whatever libtpu has against this machine
     print(json.dumps({'absent': repr(error)}))
     sys.exit()

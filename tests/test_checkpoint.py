@@ -159,7 +159,8 @@ def damage(folder, pattern, how):
     os.truncate(path, path.stat().st_size // 2)
 
 
-@pytest.mark.parametrize('how', ['cut', 'gone'])
+@pytest.mark.parametrize('how', [
+    'cut', pytest.param('gone', marks=pytest.mark.slow)])
 @pytest.mark.parametrize('pattern', [
     'state/ocdbt.process_0/d/*', 'state/manifest.ocdbt', 'state/_METADATA',
     'state/array_metadatas/*', 'data/metadata'])
@@ -368,3 +369,29 @@ def test_frozen_weights_are_stored_once_and_verified(tmp_path):
   (tmp_path / 'frozen' / other).rename(tmp_path / 'frozen' / digest)
   with pytest.raises(ValueError, match=f'digest {other}'):
     checkpoint.restore_frozen(tmp_path, abstract(frozen), digest)
+
+
+@pytest.mark.parametrize('error, says', [
+    (ValueError('UNKNOWN: write [OS error 28: No space left on device]'),
+     'No space left on device'),
+    (OSError(30, 'Read-only file system'), 'Read-only file system'),
+    (ValueError('UNAVAILABLE: bucket'), 'ValueError: UNAVAILABLE: bucket')])
+def test_a_save_that_fails_says_what_is_left(written, monkeypatch, error, says):
+  """Whatever its type was: none of them is the config's fault."""
+  manager = open_manager(written)
+  def fail(*arguments, **options):
+    raise error
+  monkeypatch.setattr(manager, 'save', fail)
+  with pytest.raises(OSError) as found:
+    checkpoint.save(manager, 3, make_state(3), {})
+  assert f'({says})' in str(found.value)
+  assert 'Whole are the steps [1, 2]' in str(found.value)
+  manager.close()
+
+
+@pytest.mark.parametrize('folder, place', [
+    ('/r/checkpoints', '/r/checkpoints/frozen'),
+    # There Orbax removes from its own folder what has no mark of success.
+    ('gs://b/r/checkpoints', 'gs://b/r/frozen')])
+def test_where_frozen_weights_lie(folder, place):
+  assert str(checkpoint._frozen(folder)) == place

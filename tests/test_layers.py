@@ -9,15 +9,16 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = {
-    'main': 11, 'trainers': 10, 'evals': 9, 'costs': 8, 'build': 7, 'feed': 6,
-    'data': 5,
+    'main': 12, 'trainers': 11, 'evals': 10, 'costs': 9, 'build': 8,
+    'vocabulary': 7, 'feed': 6, 'data': 5,
     'models': 4, 'processors': 4, 'media': 4, 'rewards': 4, 'tools': 4,
     'rl': 4, 'rollout': 4,
-    'sharding': 3, 'params': 2, 'checkpoint': 2, 'metrics': 1,
-    'types': 0, 'lookup': 0,
+    'claims': 4, 'hosts': 3, 'sharding': 3, 'accelerators': 3,
+    'params': 2, 'checkpoint': 2, 'metrics': 1, 'hparams': 1,
+    'types': 0, 'lookup': 0, 'paths': 0,
 }
 NO_JAX = ('rewards', 'tools', 'media', 'processors', 'types', 'lookup',
-          'metrics')
+          'metrics', 'hparams', 'paths')
 OUTSIDE = ('experiments', 'launch', 'notebooks', 'tests')
 
 

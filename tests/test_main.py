@@ -22,7 +22,7 @@ def command(*arguments) -> str:
       [sys.executable, '-m', 'medrl.main', *arguments], cwd=ROOT, check=False,
       capture_output=True, text=True,
       env={**os.environ, 'PYTHONPATH': str(ROOT)})
-  assert done.returncode == 1, done.stderr
+  assert done.returncode == 2, done.stderr
   assert 'Traceback' not in done.stderr
   return done.stderr.splitlines()[-1]
 

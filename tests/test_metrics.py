@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from medrl import metrics
+from tests.store import store   # noqa: F401, a fixture
 
 
 @pytest.mark.parametrize('number', [float, np.asarray])
@@ -126,9 +127,37 @@ def test_a_damaged_middle_line_is_named_and_nothing_is_lost(tmp_path):
   assert list(tmp_path.iterdir()) == [path]
 
 
-def test_buckets_are_refused_with_advice():
-  with pytest.raises(ValueError, match='gs://b/run.*local disk'):
-    metrics.Writer('gs://b/run')
+def test_logs_of_a_store_go_up_at_each_save(store):   # noqa: F811
+  there = store / 'bucket/run'
+  for restored, steps in ((0, (1, 2, 3)), (2, (3, 4))):
+    writer = metrics.Writer('gs://bucket/run', step=restored)
+    assert stat.S_IMODE(writer.here.stat().st_mode) == 0o700
+    for step in steps:
+      writer.write(step, {'data/seen': 10 * restored + step})
+      writer.rollouts(step, [{'prompt': 'p'}])
+      if step == 3:
+        before = len(list(there.rglob('metrics.jsonl')))
+        writer.publish()
+    assert before == (restored > 0)   # nothing goes up by itself
+    assert len(metrics.read('gs://bucket/run/metrics.jsonl')) == 3
+    writer.close()
+    assert not writer.here.exists()
+  rows = metrics.read('gs://bucket/run/metrics.jsonl')
+  assert [(r['step'], r['data/seen']) for r in rows] == [
+      (1, 1), (2, 2), (3, 23), (4, 24)]
+  assert len(metrics.read(there / 'rollouts.jsonl')) == 4
+  assert len(list((there / 'tensorboard').iterdir())) == 2
+
+
+def test_a_full_disk_is_an_error_at_once(tmp_path):
+  """Not a thread that has died, and that the run then waits for."""
+  writer = metrics.Writer(tmp_path)
+  full = writer._events._file._py_recordio_writer
+  full._writer = open('/dev/full', 'wb', buffering=0)
+  with pytest.raises(OSError, match='No space left'):
+    writer.write(1, {'loss/total': .5})
+  full._writer.close()
+  assert [r['step'] for r in metrics.read(tmp_path / 'metrics.jsonl')] == [1]
 
 
 def test_tensorboard_files_hold_the_scalars_and_load_no_torch(tmp_path):

@@ -125,18 +125,20 @@ def read(dataset: grain.MapDataset, count: int,
 
 @contextlib.contextmanager
 def sheltered(count: int) -> Iterator[None]:
-  """Workers, `count` of them, that are started here never get a Ctrl-C.
+  """Workers, `count` of them, started here get neither Ctrl-C nor SIGTERM.
 
-  A terminal sends it to every process of the run, whose own affair it is to
-  finish its step, with its workers. They inherit the mask of the thread that
-  starts them, so that none is without it while it starts.
+  A terminal or a scheduler sends them to every process of the run, whose own
+  affair it is to finish its step, with its workers. They inherit the mask of
+  the thread that starts them, so that none is without it while it starts; they
+  end when their parent tells them to, or with it.
   """
   if not count:
     yield
     return
   # It would lift the mask again where the first worker is what starts it.
   resource_tracker.ensure_running()
-  before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  before = signal.pthread_sigmask(signal.SIG_BLOCK,
+                                  {signal.SIGINT, signal.SIGTERM})
   try:
     yield
   finally:

@@ -57,7 +57,7 @@ def open_run(workdir: str | os.PathLike) -> build.Run:
   Set to answer few records: one prompt a device, one program, greedy only.
   """
   config = read_config(workdir)
-  config.mesh.update(data=-1, fsdp=1, tensor=1)
+  config.mesh.update(data=-1, fsdp=1, sequence=1, tensor=1, slices=1)
   config.data.update(workers=0, buckets=config.data.buckets[-1:])
   config.eval.update(prompts=jax.device_count(), sampled=False)
   return build.run(config, workdir)

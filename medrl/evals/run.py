@@ -8,7 +8,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import pathlib
 
 import jax
@@ -21,6 +20,7 @@ from medrl import feed
 from medrl import lookup
 from medrl import metrics
 from medrl import params as params_lib
+from medrl import paths
 from medrl import sharding
 from medrl import types
 from medrl.data import batching
@@ -73,7 +73,7 @@ def samplers(run: build.Run, abstract_params, prompts: int, options,
     return rollout(run.family, run.model, params, batch,
                    jax.random.fold_in(key, step), numbers, options)
 
-  program = jax.jit(sample, out_shardings=rows,
+  program = jax.jit(sample, out_shardings=sharding.of_rollout(run.mesh),
                     donate_argnums=1 if donate else ())
   whole = sharding.replicated(run.mesh)
   key = jax.eval_shape(lambda: jax.random.key(0))
@@ -229,7 +229,7 @@ def scored_sources(config, workdir) -> tuple[mixture.Source, ...]:
     split = config.eval.split
   options = config.eval.options.to_dict()
   other = (pathlib.Path(config.data.root).resolve()
-           != _trained_root(config, pathlib.Path(workdir)).resolve())
+           != _trained_root(config, paths.at(workdir)).resolve())
   if other and split == 'test' and {'validation', 'test'} <= set(
       config.data.options):
     logging.info('another data root than the run was trained with: all its '
@@ -249,7 +249,7 @@ def evaluate(config, workdir) -> dict:
   Raises:
     ValueError: no checkpoint, none of that step, no tokenizer, or no record.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = paths.at(workdir)
   wanted = config.checkpoint.step
   step = _step(workdir / 'checkpoints', None if wanted < 0 else wanted)
   named = config.processor.tokenizer or config.model.checkpoint
@@ -276,7 +276,7 @@ def evaluate(config, workdir) -> dict:
   return result
 
 
-def _trained_root(config, workdir: pathlib.Path) -> pathlib.Path:
+def _trained_root(config, workdir) -> pathlib.Path:
   """The data root in the run's own config; this one's where there is none."""
   path = workdir / 'config.json'
   if not path.exists():
@@ -309,8 +309,5 @@ def load_policy(run: build.Run, folder, step=None):
       host, laid), step
 
 
-def _write_private(path: pathlib.Path, text: str) -> None:
-  with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
-            'w', encoding='utf-8') as file:
-    os.fchmod(file.fileno(), 0o600)   # one that was there before
-    file.write(text)
+def _write_private(path, text: str) -> None:
+  paths.write(path, text, private=True)

@@ -4,7 +4,6 @@
 samples, scores or trains.
 """
 
-from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 from typing import Any
@@ -12,9 +11,11 @@ from typing import Any
 import jax
 
 from medrl import params as params_lib
+from medrl import sharding
 from medrl import types
 from medrl.models import decoder
 from medrl.models import group_mask
+from medrl.models import kv_cache
 from medrl.models import vit_qwen
 
 Spec = params_lib.Spec
@@ -60,13 +61,15 @@ CONFIGS = {
 
 def with_options(config: Config, vocab: int = 0, remat: str = 'none',
                  rows: Any = group_mask.PlainRows(),
-                 pin: Callable = decoder.as_it_lies) -> Config:
+                 pin: sharding.Rows = sharding.Rows()) -> Config:
   """The same sizes with another vocabulary (0: unchanged), remat policy,
   attention of whole rows (`group_mask.PlainRows`, `splash.Rows`), and what
   keeps rows on their devices (`sharding.Rows`)."""
-  text = dataclasses.replace(config.text, vocab=vocab or config.text.vocab,
-                             remat=remat, rows=rows, pin=pin)
-  return Config(text, dataclasses.replace(config.vision, remat=remat, pin=pin))
+  wiring = dict(remat=remat, rows=rows, pin=pin)
+  return Config(
+      dataclasses.replace(config.text, vocab=vocab or config.text.vocab,
+                          **wiring),
+      dataclasses.replace(config.vision, **wiring))
 
 
 def from_hf(raw: Mapping[str, Any]) -> Config:
@@ -152,14 +155,17 @@ def forward(params, config: Config, ids, positions, mask, soft=None,
     mask: bool [P, G, T], False on pads.
     soft: what `encode` gave, put in place of placeholder ids (G = 1 only). The
       places are explicit, so an id the policy writes is never taken for one.
-    cache: None or a `decoder.Cache`.
+    cache: None or a `kv_cache.Cache`.
     segments, groups, place, columns: see `decoder.forward`.
 
   Returns:
     hidden [P, G, T, D], cache, aux (empty).
   """
-  x = params['embed'][ids]
+  x, pin = params['embed'][ids], config.text.pin
   for tokens, slot in (soft or {}).values():
+    # Where tokens go is not known ahead, so where a prompt lies on several
+    # devices, each puts all of them, and a part of their width.
+    x, tokens = pin.split(x, 3), pin.split(tokens, 2)
     # Row by row, so that a mesh over rows moves nothing.
     x = jax.vmap(lambda row, at, new: row.at[0, at].set(new, mode='drop'))(
         x, slot, tokens.astype(x.dtype))
@@ -171,22 +177,22 @@ def forward(params, config: Config, ids, positions, mask, soft=None,
 
 def init_cache(config: Config, prefilled, group: int, room: int):
   """Room for the completions behind a prefilled prompt."""
-  return decoder.init_cache(config.text, prefilled, group, room)
+  return kv_cache.init_cache(config.text, prefilled, group, room)
 
 
 def share(cache, parts: int):
-  """See `decoder.share`."""
-  return decoder.share(cache, parts)
+  """See `kv_cache.share`."""
+  return kv_cache.share(cache, parts)
 
 
 def init_slots(config: Config, sizes, kept: str, dtype):
-  """See `decoder.init_slots`."""
-  return decoder.init_slots(config.text, sizes, kept, dtype)
+  """See `kv_cache.init_slots`."""
+  return kv_cache.init_slots(config.text, sizes, kept, dtype)
 
 
 def admit(cache, prefilled, rows):
-  """See `decoder.admit`."""
-  return decoder.admit(cache, prefilled, rows)
+  """See `kv_cache.admit`."""
+  return kv_cache.admit(cache, prefilled, rows)
 
 
 def flops(config: Config, prompt: int, completion: int, patches: int,

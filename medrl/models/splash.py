@@ -1,8 +1,9 @@
 """Splash attention over rows, causal or of a prompt and its completions (TPU).
 
 The kernel is jax's own. Here are its mask, which is that of `group_mask` and
-never dense, its block sizes, and how rows and heads are laid over a mesh. What
-a slot may see is not decided here; decoding against a cache is not done here.
+never dense, and its block sizes; `row_parts` lays rows, heads and queries over
+a mesh. What a slot may see is not decided here; decoding against a cache is not
+done here.
 """
 
 import dataclasses
@@ -12,11 +13,13 @@ import math
 import jax
 from jax.experimental.pallas.ops.tpu import splash_attention
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 import numpy as np
 
 from medrl import sharding
 from medrl.models import group_mask
+from medrl.models import row_parts
 
 LANES = 128   # a block's sides, and the width of a head, are multiples of it
 # What the gradient needs of the forward kernel bears this name: a remat policy
@@ -40,33 +43,41 @@ class RowMask(splash_attention.Mask):
   def __getitem__(self, idx) -> np.ndarray:
     slots = np.arange(self.length, dtype=np.int32)
     query, key = (slots[part] for part in idx)
+    prompt = self.groups[0] if self.groups else self.length
+    # Of a long prompt's blocks, thousands, nearly half are such.
+    if key[-1] <= query[0] and key[-1] < prompt:
+      return np.ones((len(query), len(key)), bool)
     return group_mask.sees(query[:, None], key, self.groups)
 
 
-def block_size(length: int, groups: group_mask.Groups | None,
-               most: int) -> int:
+def block_size(length: int, groups: group_mask.Groups | None, most: int,
+               parts: int = 1) -> int:
   """The largest block of at most `most` slots that divides what a row holds.
 
   Blocks end where the prompt and the completions end, so a block is seen
-  wholly, not at all, or is one of the diagonal.
+  wholly, not at all, or is one of the diagonal; and where one of the `parts`
+  ends that a row's queries are split into.
 
   Raises:
     ValueError: L, S or T is no multiple of 128, or `most` is below it.
   """
   sizes = (length, *(groups[:2] if groups else ()))
-  if most < LANES or any(size % LANES for size in sizes):
+  if most < LANES or any(size % LANES for size in sizes) or (
+      length % (parts * LANES)):
     raise ValueError(
         f'splash attention takes blocks of at least {LANES} slots: got a row '
-        f'of {length}, groups {groups} and blocks of at most {most}; declare '
-        f'prompt and completion lengths in multiples of {LANES} (512 is fast), '
-        f'or choose plain attention')
-  whole = math.gcd(*sizes)
+        f'of {length} in {parts} parts, groups {groups} and blocks of at most '
+        f'{most}; declare prompt and completion lengths and patches in '
+        f'multiples of {LANES} (512 is fast), rows in that times the parts, or '
+        f'choose blocked attention')
+  whole = math.gcd(*sizes, length // parts)
   return max(block for block in range(LANES, most + 1, LANES)
              if whole % block == 0)
 
 
 @functools.lru_cache(maxsize=64)
-def _kernel(mask: RowMask, heads: int, block: int, interpret: bool):
+def _kernel(mask: splash_attention.Mask, heads: int, block: int, parts: int,
+            interpret: bool):
   """The kernel of one bucket; its tables take seconds where rows are long."""
   masks = splash_attention.MultiHeadMask([mask] * heads)
   sizes = splash_attention.BlockSizes(
@@ -76,26 +87,14 @@ def _kernel(mask: RowMask, heads: int, block: int, interpret: bool):
   # runs under a transfer guard may be it; they end as constants of programs.
   with jax.ensure_compile_time_eval(), jax.transfer_guard('allow'):
     made = splash_attention.make_splash_mha(
-        masks, block_sizes=sizes, head_shards=1, q_seq_shards=1,
+        masks, block_sizes=sizes, head_shards=1, q_seq_shards=parts,
         residual_checkpoint_name=SAVED, interpret=interpret)
     return jax.tree.map(np.asarray, made)
 
 
-def _spread(mesh, heads: int, kv_heads: int) -> tuple[str | None, int]:
-  """Mesh axis of the heads, and how often key heads repeat to divide over it.
-
-  Where query heads do not divide, all of them run on each device.
-  """
-  axis = sharding.AXES[-1]
-  over = mesh.shape[axis]
-  copies = over // math.gcd(kv_heads, over)
-  if heads % over or heads % (kv_heads * copies):
-    return None, 1
-  return axis, copies
-
-
-def attend_rows(queries, keys, values, mask, groups=None, segments=None, *,
-                mesh, block: int = 512, interpret: bool = False):
+def attend_rows(queries, keys, values, mask, groups=None, segments=None,
+                ordered=True, *, mesh, block: int = 512,
+                interpret: bool = False):
   """Softmax attention within rows, scaled by d ** -0.5 (FlashAttention, Dao
   2023; blocks that nothing sees are skipped).
 
@@ -106,8 +105,8 @@ def attend_rows(queries, keys, values, mask, groups=None, segments=None, *,
       of each completion's T.
     groups: None (causal), or the static (S, T, G); see `group_mask`.
     segments: None, or int32 [P, L], from 1: packed rows.
-    mesh: a mesh of `sharding.make_mesh`. Rows are split over data and fsdp,
-      heads over tensor; within a row nothing is, so nothing is exchanged.
+    ordered: False where slots have no order: patches.
+    mesh: a mesh of `sharding.make_mesh`; see `row_parts`.
     block: slots of a block at most.
     interpret: run without a TPU, slowly; for tests.
 
@@ -119,34 +118,34 @@ def attend_rows(queries, keys, values, mask, groups=None, segments=None, *,
     ValueError: sizes that the kernel does not take, or rows that do not divide
       over the mesh.
   """
-  rows, length, heads, width = queries.shape
+  length, heads, width = queries.shape[1:]
   group_mask.check(length, groups)
-  peers = math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
-  if rows % peers:
-    raise ValueError(
-        f'{rows} rows do not divide over {peers} devices of the mesh axes '
-        f'{sharding.BATCH_AXES}; batch prompts in a multiple of {peers}')
-  axis, copies = _spread(mesh, heads, keys.shape[2])
-  if copies > 1:
-    keys, values = (jnp.repeat(x, copies, axis=2) for x in (keys, values))
-  kernel = _kernel(RowMask(length, groups),
-                   heads // mesh.shape[axis] if axis else heads,
-                   block_size(length, groups, block), interpret)
+  axis, _ = row_parts.heads_over(mesh, heads, keys.shape[2])
+  parts = mesh.shape[sharding.LONG]
+  seen = RowMask(length, groups)
+  block = block_size(length, groups, block, parts)
+  if not ordered:   # the queries of one part see what those of another do
+    seen, parts = splash_attention.FullMask((length // parts, length)), 1
+  kernel = _kernel(seen, heads // mesh.shape[axis] if axis else heads, block,
+                   parts, interpret)
+  tables, tables_over = (), ()
+  if parts > 1:   # each device has the tables of its queries
+    tables = (kernel,)
+    tables_over = (kernel.manual_sharding_spec(
+        NamedSharding(mesh, PartitionSpec(None, sharding.LONG))),)
 
-  def local(queries, keys, values, own):
+  def local(queries, keys, values, own, all_ids, begin, kernel=kernel):
+    del begin   # the tables know
     pad = ((0, 0), (0, 0), (0, 0), (0, -width % LANES))
     blocks = [jnp.swapaxes(jnp.pad(x, pad), 1, 2)
               for x in (queries * width ** -0.5, keys, values)]
-    out = jax.vmap(lambda q, k, v, i: kernel(
-        q, k, v, segment_ids=splash_attention.SegmentIds(i, i)))(*blocks, own)
+    out = jax.vmap(lambda q, k, v, i, j: kernel(
+        q, k, v, segment_ids=splash_attention.SegmentIds(i, j)))(
+            *blocks, own, all_ids)
     return jnp.swapaxes(out, 1, 2)[..., :width]
 
-  over = PartitionSpec(sharding.BATCH_AXES, None, axis)
-  return jax.shard_map(
-      local, mesh=mesh, in_specs=(over, over, over,
-                                  PartitionSpec(sharding.BATCH_AXES)),
-      out_specs=over, check_vma=False)(
-          queries, keys, values, group_mask.ids(mask, segments))
+  return row_parts.over(mesh, local, queries, keys, values,
+                        group_mask.ids(mask, segments), tables, tables_over)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +155,8 @@ class Rows:
   block: int = 512
   interpret: bool = False
 
-  def __call__(self, queries, keys, values, mask, groups=None, segments=None):
-    return attend_rows(queries, keys, values, mask, groups, segments,
+  def __call__(self, queries, keys, values, mask, groups=None, segments=None,
+               ordered=True):
+    return attend_rows(queries, keys, values, mask, groups, segments, ordered,
                        mesh=self.mesh, block=self.block,
                        interpret=self.interpret)

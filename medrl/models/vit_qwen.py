@@ -6,17 +6,19 @@ The processor packs whole windows into rows, so a row of `window**2` patches is
 attended with a mask and little padding; nothing is permuted on the device.
 """
 
-from collections.abc import Callable
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from medrl import params as params_lib
+from medrl import sharding
 from medrl import types
 from medrl.models import attention
 from medrl.models import decoder
+from medrl.models import group_mask
 from medrl.models import remat
 from medrl.models import rope
 
@@ -42,7 +44,8 @@ class Config:
   window: int = 112
   tokens_per_second: float = 2.
   remat: str = 'none'
-  pin: Callable = decoder.as_it_lies
+  rows: Any = group_mask.PlainRows()   # how the full blocks attend
+  pin: sharding.Rows = sharding.Rows()   # what lies on which device
 
   @property
   def patch_values(self) -> int:
@@ -128,50 +131,50 @@ def encode(params, c: Config, patches: types.Patches, dtype):
     [P, U, out]; rows of padding hold finite values that nothing uses.
   """
   p, n = patches.window.shape
+  times = decoder.product(c.pin)
   cos, sin = rope.planar(patches.coords, c.hidden // c.heads)
-  x = decoder.linear(normalise(c, patches.values).astype(dtype),
-                     patch_weight(c, params['patch']))
-  # Both masks, in the shape [prompts, rows, queries, keys] that `attend` takes.
+  x = times(normalise(c, patches.values).astype(dtype),
+            patch_weight(c, params['patch']))
+  # In the shape [prompts, rows, queries, keys] that `attend` takes.
   window = patches.window.reshape(p, n // c.row, c.row)
   windowed = (window[..., :, None] == window[..., None, :]) & (
       window > 0)[..., None, :]
-  image = patches.image[:, None]
-  whole = (image[..., :, None] == image[..., None, :]) & (
-      image > 0)[..., None, :]
 
-  def within(q, k, v, rows, allowed):
-    split = lambda y: y.reshape(p, rows, n // rows, *y.shape[-2:])
-    out = attention.attend(split(q), [
-        attention.Segment(split(k), split(v), allowed)])
+  def within_windows(q, k, v):
+    split = (p, n // c.row, c.row, *q.shape[-2:])
+    out = attention.attend(q.reshape(split), [attention.Segment(
+        k.reshape(split), v.reshape(split), windowed)])
     return out.reshape(q.shape)
+
+  def within_images(q, k, v):
+    return c.rows(q, k, v, patches.image > 0, segments=patches.image,
+                  ordered=False)
 
   def block(x, scanned):
     w, full = scanned
-    x = c.pin(x)
+    x = c.pin(x, 1)
     y = decoder.rms_norm(x, w['norm1'], EPS)
     # One by one: the three as one product cannot stay split by heads.
-    q, k, v = (decoder.linear(y, w['qkv']['weight'][:, i]) + w['qkv']['bias'][i]
+    q, k, v = (times(y, w['qkv']['weight'][:, i]) + w['qkv']['bias'][i]
                for i in range(3))
     q, k = rope.rotate(q, cos, sin), rope.rotate(k, cos, sin)
     q, k, v = (remat.mark(y, 'query_key_value') for y in (q, k, v))
-    y = jax.lax.cond(
-        full, lambda: within(q, k, v, 1, whole),
-        lambda: within(q, k, v, n // c.row, windowed))
+    y = jax.lax.cond(full, within_images, within_windows, q, k, v)
     y = remat.mark(y, 'attention')
-    x = x + decoder.linear(y, w['out']['weight'], inputs=2) + w['out']['bias']
-    x = remat.mark(c.pin(x), 'mlp_input')
+    x = x + times(y, w['out']['weight'], inputs=2) + w['out']['bias']
+    x = remat.mark(c.pin(x, 1), 'mlp_input')
     y = decoder.rms_norm(x, w['norm2'], EPS)
-    gate, up = (decoder.linear(y, w[m]['weight']) + w[m]['bias']
+    gate, up = (times(y, w[m]['weight']) + w[m]['bias']
                 for m in ('gate', 'up'))
     y = jax.nn.silu(gate) * up
-    return x + decoder.linear(y, w['down']['weight']) + w['down']['bias'], None
+    return x + times(y, w['down']['weight']) + w['down']['bias'], None
 
   full = jnp.array([i in c.full_blocks for i in range(c.depth)])
   body = remat.wrap(block, c.remat)
   x, _ = jax.lax.scan(body, x, (params['blocks'], full))
   w = params['merger']
-  x = decoder.rms_norm(c.pin(x), w['norm'], EPS)
+  x = decoder.rms_norm(c.pin(x, 1), w['norm'], EPS)
   x = x.reshape(p, n // c.merge ** 2, -1)
-  x = jax.nn.gelu(decoder.linear(x, w['hidden']['weight'])
-                  + w['hidden']['bias'], approximate=False)
-  return decoder.linear(x, w['out']['weight']) + w['out']['bias']
+  x = jax.nn.gelu(times(x, w['hidden']['weight']) + w['hidden']['bias'],
+                  approximate=False)
+  return times(x, w['out']['weight']) + w['out']['bias']

@@ -7,9 +7,7 @@ evaluate, save. Which member of the family it is, the config's words say
 
 import contextlib
 import functools
-import json
 import math
-import pathlib
 import time
 
 import jax
@@ -18,9 +16,11 @@ import numpy as np
 from medrl import build
 from medrl import checkpoint
 from medrl import metrics
+from medrl import paths
 from medrl.evals import run as evals
 from medrl.rl import words
 from medrl.trainers import kept
+from medrl.trainers import outputs
 from medrl.trainers import overlap
 from medrl.trainers import programs as programs_lib
 from medrl.trainers import reference_judge
@@ -43,6 +43,7 @@ def train(config, workdir):
 
   Raises:
     ValueError: a value of the config that does not fit; it is named.
+    SystemExit: it was asked to stop, as `session.leave`.
   """
   update.check_plan('rl', config.rollout.prompts, config.rl.minibatches,
                     config.rl.microbatches)
@@ -50,24 +51,18 @@ def train(config, workdir):
   for part in (refill, overlap, teachers):
     part.check(config)
   run = build.run(config, workdir)
-  workdir = pathlib.Path(workdir)
+  workdir = paths.at(workdir)
   start = None
   if not checkpoint.steps(workdir / 'checkpoints'):
     initial = functools.partial(session_lib.initial_params, run)
     start = (sft.fit(run, workdir / 'sft', initial) if config.sft.steps
              else initial())
-    if start is None:
-      raise SystemExit(session_lib.STOPPED)
-  if not fit(run, workdir, start):
-    raise SystemExit(session_lib.STOPPED)
-  result = session_lib.read_result(workdir) | {'workdir': str(workdir)}
-  if jax.process_index() == 0:
-    (workdir / 'result.json').write_text(json.dumps(result))
-  return result
+  fit(run, workdir, start)
+  return outputs.conclude(workdir)
 
 
-def fit(run: build.Run, folder, params) -> bool:
-  """The loop; False where it was asked to stop before the last step.
+def fit(run: build.Run, folder, params) -> None:
+  """The loop; raises SystemExit where it was asked to stop before its end.
 
   Args:
     run: the run.
@@ -86,19 +81,22 @@ def fit(run: build.Run, folder, params) -> bool:
   programs = programs_lib.compile_programs(session, state, *frozen)
   inquiries, first, judges = ask(session, programs, frozen.reference)
   step = int(run.crossing.fetch(state.step))
-  writer = session_lib.writer(session, step if restored else -1)
-  bar = session_lib.progress(session, 'reward', step, rl.steps)
+  writer = outputs.writer(session, step if restored else -1)
+  bar = outputs.progress(session, 'reward', step, rl.steps)
   weights = session_lib.policy(session, state)
   draws = overlap.Draws(session, batches, programs['sample'], ahead)
   if not restored:
     scores = session_lib.evaluate(session, weights)
     if writer:
       writer.write(0, scores)
+      writer.publish()
     session_lib.save(session, 0, state, batches, data, scores)
+  stopping = 0
   # Closed also where a step fails, or its save would be torn.
-  with (contextlib.closing(session.manager), contextlib.closing(batches),
+  with (checkpoint.closing(session.manager), contextlib.closing(batches),
         build.scoring(config, judges) as scorer,
-        session_lib.stop_requests() as asked, jax.transfer_guard('disallow')):
+        session_lib.boundaries(session, writer, step) as asked,
+        jax.transfer_guard('disallow')):
     parts = scored_lib.Parts(session, draws, inquiries, first, scorer)
     while step < rl.steps:
       started, spent, fetched = time.monotonic(), {}, run.crossing.fetches
@@ -124,7 +122,7 @@ def fit(run: build.Run, folder, params) -> bool:
           'data/padding_completion': rows.padding(scored.there, packed)})
       values['time/fetches'] = run.crossing.fetches - fetched
       if out['optim/skipped']:
-        session_lib.dump(session, step, run.crossing.fetch(train_batch))
+        outputs.dump(session, step, run.crossing.fetch(train_batch))
       evaluated = {}
       if step % config.eval.every == 0 or step == rl.steps:
         evaluated = session_lib.evaluate(session, weights)
@@ -136,17 +134,20 @@ def fit(run: build.Run, folder, params) -> bool:
                         length=f'{line["rollout/length"]:.0f}')
         bar.update()
       last = step == rl.steps
-      stopping = not last and asked()
+      stopping = 0 if last else asked(step)
       if step % config.checkpoint.every == 0 or last or stopping:
         data['kept'] = kept.write(session, step, {
             'ahead': draws.under_way(), 'held': held})
+        if writer:
+          writer.publish()
         session_lib.save(session, step, state, batches, data, evaluated)
       if stopping:
         break
   if writer:
     writer.close()
   bar.close()
-  return step == rl.steps
+  if stopping:
+    session_lib.leave(stopping, run.workdir)
 
 
 def begin(session, params):

@@ -7,15 +7,15 @@ again. What is kept, and why, is not decided here.
 """
 
 import dataclasses
+import io
 import json
-import os
-import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 
 from medrl import build
+from medrl import paths
 from medrl import sharding
 from medrl import types
 from medrl.data import batching
@@ -77,16 +77,10 @@ def write(session, step: int, groups: dict[str, list[Group]]) -> int:
     for name in _fields() if members else ():
       arrays[f'{kind}.{name}'] = np.stack(
           [getattr(g.arrays, name) for g in members])
-  folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-  path = _path(folder, step, jax.process_index())
-  scratch = path.with_suffix('.tmp')
-  with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
-            'wb') as file:
+  paths.folder(folder, private=True)
+  with paths.new(_path(folder, step, jax.process_index()), True) as file:
     np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8),
              **arrays)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(scratch, path)
   if jax.process_index() == 0:
     there = {step, *session.manager.all_steps()}
     for old in folder.glob('*.npz'):
@@ -121,13 +115,13 @@ def read(session, step: int, count: int, batches) -> dict[str, list[Group]]:
   return out
 
 
-def _read(session, path: pathlib.Path, batches) -> dict[str, list[Group]]:
+def _read(session, path, batches) -> dict[str, list[Group]]:
   if not path.is_file():
     raise ValueError(f'{path} is not there; without it the step of that number '
                      f'cannot be gone on from. Remove its checkpoint to go on '
                      f'from the one before.')
   out = {}
-  with np.load(path) as file:
+  with np.load(io.BytesIO(path.read_bytes())) as file:
     for kind, members in json.loads(file['about'].tobytes()).items():
       if not members:
         out[kind] = []
@@ -147,7 +141,7 @@ def _fields() -> list[str]:
   return [name for name in types.Rollout._fields if name != 'prompt']
 
 
-def _path(folder: pathlib.Path, step: int, process: int) -> pathlib.Path:
+def _path(folder, step: int, process: int):
   return folder / f'{step}.{process}.npz'
 
 

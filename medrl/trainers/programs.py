@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from medrl import build
 from medrl import sharding
+from medrl import types
 from medrl.evals import run as evals
 from medrl.trainers import objective
 from medrl.trainers import prepare
@@ -34,6 +35,35 @@ def compile_programs(session, state, reference, teachers):
     teachers: name -> parameters, or {}.
   """
   run = session.run
+  config, mesh = run.config, run.mesh
+  prepared, step = learning(session)
+  held = state_lib.abstract(state)
+  out = {'sample': samplers(session), 'prepare': {}, 'update': {}}
+  for bucket, program in out['sample'].items():
+    for count in (0, *packed.counts(config, run.mesh)):
+      key, label = (bucket, count), f' in {count} rows' if count else ''
+      out['prepare'][key] = build.compile_ahead(
+          f'prepare {bucket}{label}', prepared, *arguments(
+              session, held, reference, teachers, laid_out(program, mesh),
+              count))
+      batch = out['prepare'][key].out_info[0]
+      out['update'][key] = build.compile_ahead(
+          f'update {bucket}{label}', step, held, laid_out(batch, mesh))
+  return out
+
+
+def samplers(session):
+  """Bucket -> the compiled program that samples a step's rollout."""
+  config = session.run.config.rollout
+  options = build.sampling_options(session.run, config.group,
+                                   config.temperature)
+  return evals.samplers(session.run, session.weights, config.prompts, options,
+                        'sample', donate=True)
+
+
+def learning(session):
+  """The jitted functions behind a rollout: prepare, and the update."""
+  run = session.run
   config, rl = run.config, run.config.rl
   words, scorer = prepare.objective(config), session_lib.scorer(run)
 
@@ -52,44 +82,51 @@ def compile_programs(session, state, reference, teachers):
       functools.partial(prepare.prepare, scorer=scorer, words=words, rl=rl,
                         advantage=prepare.advantage(config),
                         score_ids=prepare.id_rewards(run)),
-      out_shardings=(rows, rows, whole), donate_argnums=3)
-  step = jax.jit(step, donate_argnums=0, out_shardings=(session.laid, whole))
-  prompts, group = config.rollout.prompts, config.rollout.group
-  options = build.sampling_options(run, group, config.rollout.temperature)
-  sample = evals.samplers(run, session.weights, prompts, options, 'sample',
-                          donate=True)
-  held = state_lib.abstract(state)
+      out_shardings=(learnt_from(run.mesh), rows, whole), donate_argnums=3)
+  return prepared, jax.jit(step, donate_argnums=0,
+                           out_shardings=(session.laid, whole))
+
+
+def learnt_from(mesh) -> types.TrainBatch:
+  """Shardings of a batch to learn from, as a prefix of its tree."""
+  rows = sharding.batch(mesh)
+  return types.TrainBatch(*len(types.TrainBatch._fields) * [rows])._replace(
+      rollout=sharding.of_rollout(mesh))
+
+
+def arguments(session, state, reference, teachers, rollout, count: int):
+  """What `prepare` is compiled for.
+
+  Args:
+    session: the open session.
+    state, reference, teachers: see `compile_programs`.
+    rollout: an abstract one, of a bucket.
+    count: packed rows, or 0.
+  """
+  config, mesh = session.run.config, session.run.mesh
+  rows, source = sharding.batch(mesh), None
   reference, teachers = map(state_lib.abstract, (reference, teachers))
   def place(dtype, *more):
-    return jax.ShapeDtypeStruct((prompts, group, *more), dtype, sharding=rows)
-  scores = prepare.expected(config, place)
-  out = {'sample': sample, 'prepare': {}, 'update': {}}
-  for bucket, program in sample.items():
-    rollout = laid_out(program, rows)
-    for count in (0, *packed.counts(config, run.mesh)):
-      source = None
-      if count:
-        source = jax.ShapeDtypeStruct((count, rl.pack.tokens), jnp.int32,
-                                      sharding=rows)
-      key, label = (bucket, count), f' in {count} rows' if count else ''
-      out['prepare'][key] = build.compile_ahead(
-          f'prepare {bucket}{label}', prepared, held.trained, held.frozen,
-          reference, rollout, scores, teachers, source)
-      batch = out['prepare'][key].out_info[0]
-      out['update'][key] = build.compile_ahead(
-          f'update {bucket}{label}', step, held, laid_out(batch, rows))
-  return out
+    return jax.ShapeDtypeStruct(
+        (config.rollout.prompts, config.rollout.group, *more), dtype,
+        sharding=rows)
+  if count:
+    source = jax.ShapeDtypeStruct((count, config.rl.pack.tokens), jnp.int32,
+                                  sharding=rows)
+  return (state.trained, state.frozen, reference, rollout,
+          prepare.expected(config, place), teachers, source)
 
 
 def tools(session, sample) -> list[signals.Tools]:
   """What signals are made from, for each bucket of the sampling programs."""
-  rows = sharding.batch(session.run.mesh)
-  return [signals.Tools(session.run, session.weights, laid_out(program, rows),
+  run = session.run
+  return [signals.Tools(run, session.weights, laid_out(program, run.mesh),
                         bucket) for bucket, program in sample.items()]
 
 
-def laid_out(result, rows):
-  """Abstract outputs of a compiled program, split by row."""
+def laid_out(result, mesh):
+  """Abstract outputs of a compiled program, laid out as batches are."""
   info = result.out_info if hasattr(result, 'out_info') else result
   return jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), info)
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), info,
+      sharding.of_batch(mesh, info))

@@ -8,11 +8,9 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import functools
-import json
 import logging
-import os
-import pathlib
 import signal
+import tempfile
 import threading
 import time
 from typing import Any
@@ -20,14 +18,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from medrl import build
 from medrl import checkpoint
 from medrl import costs
 from medrl import feed
+from medrl import hosts
 from medrl import metrics
 from medrl import params as params_lib
+from medrl import paths
 from medrl import sharding
 from medrl import types
 from medrl.data import pipeline as pipeline_lib
@@ -36,7 +35,7 @@ from medrl.rl import logps
 from medrl.trainers import scoring
 from medrl.trainers import state as state_lib
 
-# Exit status of a run that was asked to stop and can go on: 128 + SIGINT.
+# Exit status of a run that Ctrl-C has stopped and that can go on: 128 + SIGINT.
 STOPPED = 130
 
 
@@ -44,7 +43,7 @@ STOPPED = 130
 class Session:
   """One trainer's run: its parts, its programs for state, its files."""
   run: build.Run
-  folder: pathlib.Path          # of this trainer's files
+  folder: Any                   # of this trainer's files, from `paths.at`
   manager: Any                  # checkpoints
   tx: Any                       # optimiser
   rate: Any                     # learning rate by update
@@ -81,14 +80,14 @@ def open_session(run: build.Run, folder, optim, updates: int) -> Session:
   weigh, weights = evals.sampling_weights(
       run, params_lib.abstract(run.specs))
   manager = checkpoint.open_manager(
-      pathlib.Path(folder) / 'checkpoints',
+      paths.at(folder) / 'checkpoints',
       keep_last=config.checkpoint.keep_last,
       keep_best=config.checkpoint.keep_best,
       best_metric=config.checkpoint.metric)
   constants = jax.jit(
       lambda: (jax.random.key(config.seed), jnp.zeros((), jnp.int32)),
       out_shardings=sharding.replicated(run.mesh))()
-  return Session(run, pathlib.Path(folder), manager, tx,
+  return Session(run, paths.at(folder), manager, tx,
                  state_lib.schedule(optim, updates), laid, weigh, weights,
                  evals.evaluators(run, weights), training, held_out,
                  constants)
@@ -141,7 +140,7 @@ def initial_params(run: build.Run):
   config = run.config.checkpoint
   if not config.start:
     return build.initial_params(run)
-  folder = pathlib.Path(config.start) / 'checkpoints'
+  folder = paths.at(config.start) / 'checkpoints'
   return evals.load_policy(run, folder,
                            None if config.step < 0 else config.step)[0]
 
@@ -198,7 +197,7 @@ def pipeline(session: Session, prompts: int, target_length: int = 0,
 
 def scorer(run: build.Run) -> scoring.Scorer:
   config, axis = run.config, run.config.sharding.vocab
-  behind = config.model.attention == 'splash'
+  behind = config.model.attention != 'plain'
   return scoring.Scorer(
       run.family, run.model, run.dtype, config.rl.vocab_chunk, run.banned,
       functools.partial(logps.token_logps,
@@ -236,26 +235,28 @@ def data_metrics(batches, batch: types.Batch) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Any]:
-  """Yields a function that tells whether SIGINT or SIGTERM has come.
+  """Yields a function that gives the signal that asks to stop, 0 for none.
 
   All processes agree on it, at the step boundary where it is called. A second
-  Ctrl-C interrupts at once.
+  Ctrl-C interrupts at once; a second SIGTERM is the first over again, as some
+  schedulers and a script above both send it.
   """
-  flag = threading.Event()
+  came = []
   before = {}
 
   def ask(number, frame):
     del frame
-    flag.set()
-    signal.signal(number, before[number])
+    came.append(number)
+    if number == signal.SIGINT:
+      signal.signal(number, before[number])
 
   # Python allows handlers in the main thread alone; a notebook has others.
   if threading.current_thread() is threading.main_thread():
     for number in (signal.SIGINT, signal.SIGTERM):
       before[number] = signal.signal(number, ask)
 
-  def asked() -> bool:
-    return any(sharding.gather_json([flag.is_set()]))
+  def asked() -> int:
+    return int(max(sharding.gather_json([max(came, default=0)])))
 
   try:
     yield asked
@@ -264,38 +265,36 @@ def stop_requests() -> Iterator[Any]:
       signal.signal(number, handler)
 
 
-def writer(session: Session, step: int):
-  """The log files, cut to the restored step; process 0 alone has them.
+@contextlib.contextmanager
+def boundaries(session: Session, writer, step: int) -> Iterator[Any]:
+  """Yields `ask(step)`, for all processes to call at the end of each step.
 
-  A run that restored nothing gives -1: not even the evaluation before the first
-  step is kept, as it comes again.
+  It gives the signal that asks to stop, as `stop_requests`, and is what the
+  watchdog hears (`config.hosts`).
   """
-  if jax.process_index():
-    return None
-  log = session.run.config.log
-  return metrics.Writer(session.folder, step=step, tensorboard=log.tensorboard,
-                        rollouts=log.rollouts)
+  how = session.run.config.hosts
+  here = writer.here if writer else session.folder
+  if paths.remote(here):   # of a process without log files
+    here = paths.at(tempfile.gettempdir())
+  with stop_requests() as asked, hosts.watch(
+      here, how.step_timeout_s, how.end_after_s, step) as beat:
+    def ask(step: int) -> int:
+      beat(step)
+      return asked()
+    yield ask
 
 
-def progress(session: Session, name: str, start: int, total: int):
-  """A progress bar, on process 0 and where the config wants it."""
-  hidden = jax.process_index() or not session.run.config.log.progress
-  return tqdm.tqdm(total=total, initial=start, desc=name, disable=bool(hidden),
-                   dynamic_ncols=True, mininterval=1.0)
+def leave(number: int, workdir) -> None:
+  """Ends a process whose run was stopped by that signal and is saved.
 
-
-def dump(session: Session, step: int, arrays) -> pathlib.Path:
-  """Writes the arrays of a skipped step for a look; owner-readable only."""
-  path = session.folder / 'skipped' / f'{step}.{jax.process_index()}.npz'
-  path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-  flat = {jax.tree_util.keystr(p, simple=True, separator='.'): x
-          for p, x in jax.tree_util.tree_leaves_with_path(arrays)}
-  with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
-            'wb') as file:
-    np.savez(file, **flat)
-  logging.warning('step %d had a gradient that is not finite and was skipped; '
-                  'its batch is in %s', step, path)
-  return path
+  Raises:
+    SystemExit: with 0 where it was SIGTERM, as a scheduler that takes a host
+      away is none of the run's failures, and `STOPPED` where it was Ctrl-C.
+  """
+  name = signal.Signals(number).name
+  logging.info('stopped by %s and saved; the same command goes on from there '
+               'in %s', name, workdir)
+  raise SystemExit(0 if number == signal.SIGTERM else STOPPED)
 
 
 def host_means(means: dict[str, metrics.Mean]) -> dict[str, metrics.Mean]:
@@ -307,25 +306,3 @@ def host_means(means: dict[str, metrics.Mean]) -> dict[str, metrics.Mean]:
       old = out.get(name, metrics.Mean(0., 0.))
       out[name] = metrics.merge(old, metrics.Mean(*pair))
   return out
-
-
-def read_result(folder) -> dict[str, float]:
-  """Held-out accuracy at the first and the last evaluation of a run.
-
-  The same on all processes, though only process 0 has the logs.
-  """
-  found = [] if jax.process_index() else [_read_result(folder)]
-  return sharding.gather_json(found)[0]
-
-
-def _read_result(folder) -> dict[str, float]:
-  rows = [r for r in metrics.read(pathlib.Path(folder) / 'metrics.jsonl')
-          if 'eval/heldout_greedy/parse_rate' in r]
-  def accuracy(row):
-    name = 'eval/heldout_greedy/'
-    for score in ('accuracy', 'mean_iou'):
-      if name + score in row:
-        return row[name + score]
-    raise KeyError(json.dumps(row))
-  return {'accuracy_before_rl': accuracy(rows[0]),
-          'accuracy_after_rl': accuracy(rows[-1])}

@@ -6,18 +6,19 @@ given rather than sampled. No reward is read.
 
 import contextlib
 import functools
-import pathlib
 import time
 
 import jax
 import jax.numpy as jnp
 
 from medrl import build
+from medrl import checkpoint
 from medrl import sharding
 from medrl import types
 from medrl.data import batching
 from medrl.data import packing
 from medrl.trainers import objective
+from medrl.trainers import outputs
 from medrl.trainers import scoring
 from medrl.trainers import session as session_lib
 from medrl.trainers import state as state_lib
@@ -27,15 +28,14 @@ from medrl.trainers import update
 def train(config, workdir):
   """Trains for `config.sft.steps` and returns the run's result.
 
-  Goes on from the newest checkpoint of `workdir`, if there is one.
+  Goes on from the newest checkpoint of `workdir`, if there is one. Writes
+  `result.json`.
   """
   run = build.run(config, workdir)
   if not config.sft.steps:
     raise ValueError('sft.steps is 0; set it to train on demonstrations')
-  final = fit(run, workdir, functools.partial(session_lib.initial_params, run))
-  if final is None:
-    raise SystemExit(session_lib.STOPPED)
-  return session_lib.read_result(workdir)
+  fit(run, workdir, functools.partial(session_lib.initial_params, run))
+  return outputs.conclude(workdir)
 
 
 def fit(run: build.Run, folder, initial):
@@ -47,11 +47,13 @@ def fit(run: build.Run, folder, initial):
     initial: makes the parameters to start from, when nothing is to restore.
 
   Returns:
-    the final parameters, or None where it was asked to stop.
+    the final parameters.
+
+  Raises:
+    SystemExit: it was asked to stop, as `session.leave`.
   """
   config = run.config.sft
   update.check_plan('sft', config.prompts, 1, config.microbatches)
-  folder = pathlib.Path(folder)
   session = session_lib.open_session(run, folder, config.optim, config.steps)
   batches = session_lib.pipeline(
       session, config.prompts, config.length,
@@ -67,12 +69,12 @@ def fit(run: build.Run, folder, initial):
             'best': [-1., 0]}
   step = int(run.crossing.fetch(state.step))
   programs = _compile(session, state)
-  writer = session_lib.writer(session, step if restored else -1)
-  bar = session_lib.progress(session, 'supervised', step, config.steps)
+  writer = outputs.writer(session, step if restored else -1)
+  bar = outputs.progress(session, 'supervised', step, config.steps)
   every = run.config.eval.every
   # Closed also where a step fails, or its save would be torn.
-  with (contextlib.closing(session.manager), contextlib.closing(batches),
-        session_lib.stop_requests() as asked,
+  with (checkpoint.closing(session.manager), contextlib.closing(batches),
+        session_lib.boundaries(session, writer, step) as asked,
         jax.transfer_guard('disallow')):
     # As in the loop, only where an evaluation has just looked.
     done = (bool(restored) and step % every == 0
@@ -88,7 +90,7 @@ def fit(run: build.Run, folder, initial):
       out = run.crossing.fetch(out)
       values |= out | {'time/step': time.monotonic() - started}
       if out['optim/skipped']:
-        session_lib.dump(session, step, run.crossing.fetch(up[1:]))
+        outputs.dump(session, step, run.crossing.fetch(up[1:]))
       scores = {}
       if step % every == 0 or step == config.steps:
         scores = session_lib.evaluate(session,
@@ -102,18 +104,22 @@ def fit(run: build.Run, folder, initial):
         bar.set_postfix(loss=f'{line["loss/sft"]:.3f}')
         bar.update()
       last = step == config.steps or done
-      stopping = asked()
+      stopping = asked(step)
       if step % run.config.checkpoint.every == 0 or last or stopping:
+        if writer:
+          writer.publish()
         session_lib.save(session, step, state, batches, data, scores)
       if stopping:
         break
-    session_lib.checkpoint.wait(session.manager)
+    checkpoint.wait(session.manager)
     # Also where it came in the last step: RL, which follows, would not know.
-    stopped = asked()
+    stopping = asked(step)
   if writer:
     writer.close()
   bar.close()
-  return None if stopped else state_lib.merge(state.trained, state.frozen)
+  if stopping:
+    session_lib.leave(stopping, run.workdir)
+  return state_lib.merge(state.trained, state.frozen)
 
 
 def _plateau(config, data, step: int) -> bool:

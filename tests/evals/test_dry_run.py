@@ -236,7 +236,7 @@ def test_memory_is_that_of_one_device(tmp_path):
   run = build.run(config, tmp_path)
   whole = costs.memory(run)
   run = dataclasses.replace(run, mesh=jax.sharding.AbstractMesh(
-      (1, 2, 2), sharding.AXES))
+      (1, 2, 1, 2), sharding.AXES))
   config.sharding.kv_heads = ''
   split = {'fsdp': 2, 'tensor': 2, '': 1}
   share = sum(math.prod(s.shape) // math.prod(

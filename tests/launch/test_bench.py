@@ -12,9 +12,11 @@ import pytest
 from launch import bench
 from launch import bench_ceilings
 from launch import bench_counts
+from launch import bench_estimate
 from launch import bench_presets
 from launch import bench_ragged
 from launch import bench_trl
+from launch import roofline
 from medrl import params
 from medrl import types
 from medrl.models import qwen2_5_vl
@@ -192,6 +194,9 @@ def small(monkeypatch):
   """Ceilings of no use that are measured at once."""
   monkeypatch.setitem(bench_ceilings.SIDES, 'cpu', (32, 64))
   monkeypatch.setitem(bench_ceilings.COPIED, 'cpu', 2 ** 16)
+  monkeypatch.setitem(bench_ceilings.ROWS, 'cpu', (8, 32))
+  monkeypatch.setattr(bench_ceilings, 'BYTES', (2 ** 10, 2 ** 12))
+  monkeypatch.setitem(bench_ceilings.COPIES, 'cpu', (2 ** 14,))
 
 
 @pytest.mark.slow
@@ -216,6 +221,15 @@ def test_json(small, capsys):
   assert result['samples_per_s'] == pytest.approx(6 / result['whole_step_s'])
   assert min(result['ceilings'].values()) > 0 < result['peak_bytes']
   assert result['padding']['completion'] == 0 < result['padding']['prompt'] < 1
+  programs = result['estimate']['programs']
+  assert set(programs) == {'sample', 'prepare', 'update', 'weigh'}
+  # Forward and back, and the head's logits once more.
+  assert 3 < programs['update']['flops'] / programs['prepare']['flops'] < 4
+  assert result['estimate_s'] == pytest.approx(
+      sum(one['total'] for one in programs.values()))
+  assert result['estimate_over_step'] == pytest.approx(
+      result['estimate_s'] / result['whole_step_s'])
+  assert result['estimate']['turns'] == {'while': 4, 'while/body/while': 1 / 4}
   # The second run of the same preset writes the same.
   assert result['against']['same_tokens']
 
@@ -236,6 +250,34 @@ def test_no_gpu_is_said(name, monkeypatch):
   monkeypatch.setenv('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.5')
   with pytest.raises(ValueError, match=f"{name}.*needs a gpu.*'cpu'"):
     bench.main([f'--preset={name}'])
+
+
+@pytest.mark.parametrize('changed,encoded', [
+    ({}, 1), ({'chunk': 2}, 4), ({'chunk': 2, 'resident': 4}, 4),
+    ({'resident': 3}, 3)])
+def test_turns_of_the_sampler(changed, encoded):
+  rollout = bench_presets.config_of('cpu_ragged').rollout
+  rollout.update({'prompts': 8, 'chunk': 0, 'resident': 0} | changed)
+  assert bench_estimate.turns(rollout, 100) == {
+      'while': 100, 'while/body/while': encoded / 100}
+
+
+def test_rates_by_size_are_measured(small):
+  found = bench_ceilings.curves(jnp.float32, repeats=1)
+  assert set(found.products) == {8, 32}
+  assert set(found.moves) == {1024, 4096, 16384}
+  assert min(*found.products.values(), *found.moves.values()) > 0
+  twice = roofline.Curves({8: 2., 32: 0.}, {1024: 0., 4096: 1e30, 16384: 0.})
+  best = bench_ceilings.better(found, twice)
+  assert best.products == found.products
+  assert best.moves == found.moves | {4096: 1e30}
+
+
+def test_recorded_runs_name_their_command():
+  result = {'preset': 'toy', 'whole_step_s': 1.23456, 'device': 'cpu'}
+  assert bench_estimate.run(result, 'command', '2026-01-02') == {
+      'key': ['toy', 'cpu'], 'step_s': 1.2346, 'command': 'command',
+      'date': '2026-01-02', 'device': 'cpu'}
 
 
 def test_timed_drops_the_first_run():

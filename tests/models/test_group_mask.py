@@ -34,10 +34,11 @@ def test_a_slot_sees_the_prompt_and_its_own_completion_up_to_itself(groups):
     np.testing.assert_array_equal(got, np.array(want, bool))
 
 
-def test_without_groups_a_row_is_causal():
+def test_without_groups_a_row_is_causal_or_has_no_order():
   slots = np.arange(5)
   np.testing.assert_array_equal(group_mask.sees(slots[:, None], slots),
                                 np.tri(5, dtype=bool))
+  assert group_mask.sees(slots[:, None], slots, ordered=False).all()
 
 
 @pytest.mark.parametrize('groups', [None, (4, 3, 2)])
@@ -46,8 +47,8 @@ def test_real_tokens_see_no_pads_and_every_slot_sees_itself(groups, packed):
   random = np.random.default_rng(0)
   mask = random.random((ROWS, 10)) < 0.6
   segments = np.sort(random.integers(1, 4, (ROWS, 10)), axis=1)
-  seen = np.asarray(group_mask.dense(
-      mask, groups, segments if packed else None))
+  own = group_mask.ids(mask, segments if packed else None)
+  seen = np.asarray(group_mask.dense(np.arange(10), own, own, groups))
   for row, query, key in np.argwhere(seen):
     assert mask[row, query] == mask[row, key]
     if packed and mask[row, query]:
@@ -76,29 +77,30 @@ def arrays(length, seed=0):
           for n in (HEADS, KV_HEADS, KV_HEADS, HEADS)]
 
 
-def plain(tensors, mask, groups=None, segments=None):
+def plain(tensors, mask, groups=None, segments=None, ordered=True, block=0):
   """Real tokens' attention by `PlainRows`, and gradients of all inputs."""
+  rows = group_mask.PlainRows(block)
   queries, keys, values, weights = tensors
   weights = weights * mask[..., None, None]
 
   @jax.jit
   @jax.value_and_grad
   def loss(inputs):
-    return jnp.sum(weights * group_mask.PlainRows()(
-        *inputs, mask, groups, segments))
+    return jnp.sum(weights * rows(*inputs, mask, groups, segments, ordered))
 
-  out = group_mask.PlainRows()(queries, keys, values, mask, groups, segments)
+  out = rows(queries, keys, values, mask, groups, segments, ordered)
   total, grads = loss((queries, keys, values))
   return np.asarray(out)[mask], [total, *grads]
 
 
-def alone(tensors, sequences):
-  """As `plain`: each sequence by itself, through torch's causal attention.
+def alone(tensors, sequences, ordered=True):
+  """As `plain`: each sequence by itself, through torch's attention.
 
   Args:
     tensors: what `arrays` gives.
     sequences: (row, its slots in order, how many first ones are another
       sequence's too) of each.
+    ordered: whether it is causal.
   """
   *leaves, weights = [torch.tensor(x) for x in tensors]
   for leaf in leaves:
@@ -107,7 +109,7 @@ def alone(tensors, sequences):
   for row, slots, known in sequences:
     inputs = [leaf[row, slots].transpose(0, 1)[None] for leaf in leaves]
     each = torch.nn.functional.scaled_dot_product_attention(
-        *inputs, is_causal=True, enable_gqa=True)[0].transpose(0, 1)
+        *inputs, is_causal=ordered, enable_gqa=True)[0].transpose(0, 1)
     out[row, slots] = each.detach()
     fresh = slots[known:]
     total = total + (each[known:] * weights[row, fresh]).sum()
@@ -139,14 +141,44 @@ def test_group_row_is_each_completion_behind_its_prompt_alone():
   compare(plain(tensors, mask, groups), alone(tensors, sequences), mask)
 
 
-def test_packed_row_is_each_segment_alone():
-  segments = np.array([[1] * 4 + [2] * 7 + [3] * 2, [1] * 9 + [0] * 4])
+@pytest.mark.parametrize('ordered', [True, False])
+@pytest.mark.parametrize('block', [0, 4])
+def test_packed_row_is_each_segment_alone(ordered, block):
+  segments = np.array([[1] * 4 + [2] * 7 + [3] * 3, [1] * 9 + [0] * 5])
+  if not ordered:   # images lie between each other
+    segments[0, [1, 6]], segments[1, 3] = segments[0, [6, 1]], 2
   mask = segments > 0
   sequences = [(row, np.flatnonzero(segments[row] == s).tolist(), 0)
                for row in range(ROWS) for s in set(segments[row]) - {0}]
   tensors = arrays(segments.shape[1])
-  compare(plain(tensors, mask, None, segments), alone(tensors, sequences),
-          mask)
+  compare(plain(tensors, mask, None, segments, ordered, block),
+          alone(tensors, sequences, ordered), mask)
+
+
+@pytest.mark.parametrize('groups, block', [
+    (None, 1), (None, 400), ((7, 5, 3), 11), ((10, 4, 3), 21)])
+def test_blocks_of_queries_are_the_whole_row(groups, block):
+  length = groups[0] + groups[1] * groups[2] if groups else 20
+  mask = np.random.default_rng(1).random((ROWS, length)) < .8
+  tensors = arrays(length)
+  got = plain(tensors, mask, groups, block=block)
+  want = plain(tensors, mask, groups)
+  for one, other in zip([got[0], *got[1]], [want[0], *want[1]], strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-6, atol=5e-6)
+
+
+def test_blocks_hold_no_whole_row_of_scores():
+  """In the gradient neither; the check finds them where they are."""
+  length, block = 96, 8
+  x = jax.ShapeDtypeStruct((1, length, 2, WIDTH), jnp.float32)
+  def temporaries(rows):
+    def loss(q, k, v):
+      return jnp.sum(rows(q, k, v, jnp.ones((1, length), bool)) ** 2)
+    program = jax.jit(jax.grad(loss, (0, 1, 2))).lower(x, x, x).compile()
+    return program.as_text()
+  whole = f'{length},{length}]'
+  assert whole in temporaries(group_mask.PlainRows())
+  assert whole not in temporaries(group_mask.PlainRows(block))
 
 
 def test_group_row_equals_two_segments_with_one_softmax():

@@ -43,7 +43,8 @@ def ragged(length, groups, rows=ROWS):
   return mask
 
 
-def attention_and_gradients(rows, tensors, mask, groups=None, segments=None):
+def attention_and_gradients(rows, tensors, mask, groups=None, segments=None,
+                            ordered=True):
   """Outputs at real tokens, and gradients of a sum over those alone."""
   *qkv, weights = tensors
   real = mask[..., None, None]
@@ -51,7 +52,7 @@ def attention_and_gradients(rows, tensors, mask, groups=None, segments=None):
   @jax.jit
   def run(qkv):
     def loss(qkv):
-      out = rows(*qkv, mask, groups, segments) * real
+      out = rows(*qkv, mask, groups, segments, ordered) * real
       return jnp.sum(out * weights), out
     return jax.grad(loss, has_aux=True)(qkv)
 
@@ -64,9 +65,9 @@ def interpreted(block=512):
                      interpret=True)
 
 
-def gaps(tensors, mask, groups=None, segments=None, block=512):
+def gaps(tensors, mask, groups=None, segments=None, ordered=True, block=512):
   """Largest differences to plain attention: outputs, then gradients."""
-  args = tensors, mask, groups, segments
+  args = tensors, mask, groups, segments, ordered
   got = attention_and_gradients(interpreted(block), *args)
   want = attention_and_gradients(group_mask.PlainRows(), *args)
   assert all(np.abs(x).max() > 0.1 for x in want)
@@ -106,6 +107,11 @@ def test_packed_segments_equal_plain_attention(length, ends):
   assert max(gaps(inputs(length), segments > 0, None, segments)) < TOLERANCE
 
 
+def test_images_without_order_equal_plain_attention():
+  images = np.random.default_rng(3).integers(0, 4, (ROWS, 256))
+  assert max(gaps(inputs(256), images > 0, None, images, False)) < TOLERANCE
+
+
 @pytest.mark.parametrize('wrong', ['siblings', 'pads'])
 def test_another_mask_is_told_apart(wrong):
   length, groups = 384, (128, 128, 2)
@@ -113,7 +119,7 @@ def test_another_mask_is_told_apart(wrong):
   want = attention_and_gradients(group_mask.PlainRows(), inputs(length), mask,
                                  groups)
   def rows(*args):
-    *qkv, mask, groups, segments = args
+    *qkv, mask, groups, segments, _ = args
     if wrong == 'siblings':
       return interpreted()(*qkv, mask, None, segments)
     return interpreted()(*qkv, np.ones_like(mask), groups, segments)
@@ -141,7 +147,7 @@ def test_lazy_mask_is_the_dense_one(groups):
   length = 18
   groups = groups and (length - groups[1] * groups[2], *groups[1:])
   lazy = splash.RowMask(length, groups)
-  dense = np.asarray(group_mask.dense(np.ones((1, length), bool), groups)[0])
+  dense = group_mask.sees(np.arange(length)[:, None], np.arange(length), groups)
   assert lazy.shape == dense.shape
   for rows in (slice(0, 18), slice(3, 9), slice(12, 18)):
     for columns in (slice(0, 6), slice(6, 18)):
@@ -180,6 +186,12 @@ def test_blocks_end_where_the_prompt_and_completions_do(length, groups, most,
   assert splash.block_size(length, groups, most) == want
 
 
+def test_blocks_end_where_a_part_does():
+  assert splash.block_size(1024, None, 512, 4) == 256
+  with pytest.raises(ValueError, match='384 in 2 parts'):
+    splash.block_size(384, None, 512, 2)
+
+
 @pytest.mark.parametrize('length, groups, most', [
     (200, None, 512), (384, (192, 192, 1), 512), (400, (128, 136, 2), 512),
     (1024, None, 64)])
@@ -194,25 +206,32 @@ def test_rows_that_are_no_group_are_refused():
     interpreted()(x, x, x, jnp.ones((1, 256), bool), (128, 128, 2))
 
 
-def print_gaps():
-  """On 8 fake devices: over meshes, heads that divide and that do not."""
+# Heads that divide over a mesh, and that do not; rows in two parts each.
+MESHES = [((2, 2, 1, 2), 4, 2, True), ((1, 2, 1, 4), 4, 2, True),
+          ((2, 1, 1, 4), 6, 3, True)]
+SPLIT = [((1, 2, 2, 2), 4, 2, True), ((2, 1, 2, 2), 4, 2, False)]
+
+
+def print_gaps(meshes):
+  """On 8 fake devices."""
   length, groups, found = 256, (128, 128, 1), []
-  for mesh, heads, kv_heads in (
-      ((2, 2, 2), 4, 2), ((1, 2, 4), 4, 2), ((2, 1, 4), 6, 3)):
+  for mesh, heads, kv_heads, ordered in meshes:
     mesh = sharding.make_mesh(*mesh)
     args = (inputs(length, 4, heads, kv_heads), ragged(length, groups, 4),
-            groups)
+            groups, None, ordered)
     got = attention_and_gradients(splash.Rows(mesh, interpret=True), *args)
     want = attention_and_gradients(group_mask.PlainRows(), *args)
     found.append([float(np.abs(x - y).max()) for x, y in zip(got, want)])
   try:
-    splash.Rows(mesh, interpret=True)(*inputs(128, 3)[:3], ragged(128, None, 3))
+    splash.Rows(mesh, interpret=True)(*inputs(256, 3)[:3], ragged(256, None, 3))
   except ValueError as error:
     print(json.dumps([found, str(error)]))
 
 
-def test_any_mesh_gives_the_same():
-  found, refused = elsewhere.printed(__name__, 'print_gaps()',
+@pytest.mark.parametrize('meshes', [
+    'MESHES', pytest.param('SPLIT', marks=pytest.mark.slow)])
+def test_any_mesh_gives_the_same(meshes):
+  found, refused = elsewhere.printed(__name__, f'print_gaps(m.{meshes})',
                                      elsewhere.fake_devices())
   assert np.max(found) < TOLERANCE, found
   assert re.match('3 rows do not divide over 2 devices', refused)

@@ -23,12 +23,14 @@ from tests import elsewhere
 
 # Topology, mesh, H, K, d, L and groups (None: causal, packed).
 TARGETS = {
-    'gqa': ('v5e:4x4', (1, 4, 4), 28, 4, 128, 5120, (1024, 512, 8)),
-    'gqa_other_chip': ('v6e:4x4', (1, 4, 4), 28, 4, 128, 5120, (1024, 512, 8)),
-    'width_64': ('v5e:4x4', (4, 4, 1), 4, 4, 64, 1024, (512, 256, 2)),
-    'width_80': ('v5e:4x4', (4, 4, 1), 4, 2, 80, 1024, (512, 256, 2)),
-    'packed': ('v5e:4x4', (4, 4, 1), 4, 2, 128, 1024, None),
-    'repeated_keys': ('v5e:4x4', (1, 4, 4), 16, 2, 128, 640, (256, 128, 3)),
+    'gqa': ('v5e:4x4', (1, 4, 1, 4), 28, 4, 128, 5120, (1024, 512, 8)),
+    'gqa_other_chip': ('v6e:4x4', (1, 4, 1, 4), 28, 4, 128, 5120,
+                       (1024, 512, 8)),
+    'width_64': ('v5e:4x4', (4, 4, 1, 1), 4, 4, 64, 1024, (512, 256, 2)),
+    'width_80': ('v5e:4x4', (4, 4, 1, 1), 4, 2, 80, 1024, (512, 256, 2)),
+    'packed': ('v5e:4x4', (4, 4, 1, 1), 4, 2, 128, 1024, None),
+    'split': ('v5e:4x4', (1, 4, 4, 1), 28, 4, 128, 5120, (1024, 512, 8)),
+    'repeated_keys': ('v5e:4x4', (1, 4, 1, 4), 16, 2, 128, 640, (256, 128, 3)),
 }
 # Tells libtpu that it is no part of a pod, and need not be alone here.
 
@@ -41,7 +43,7 @@ def compiled(target, make=splash.Rows, policy=None):
   rows = mesh.shape['data'] * mesh.shape['fsdp']
 
   def abstract(shape, dtype, *axes):
-    spec = PartitionSpec(sharding.BATCH_AXES, None, *axes)
+    spec = PartitionSpec(sharding.BATCH_AXES, sharding.LONG, *axes)
     return jax.ShapeDtypeStruct((rows, length, *shape), dtype,
                                 sharding=NamedSharding(mesh, spec))
 
@@ -67,7 +69,8 @@ def compiled(target, make=splash.Rows, policy=None):
           r'splash_mha_(\w+?)_segmented.*tpu_custom_call', text)),
       'square': f'{length},{length}]' in text,
       'exchanged': sorted(set(re.findall(
-          r' (all-gather|all-reduce|all-to-all|collective-permute)', text)))}
+          r' (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)'
+          r'(?:-start)?\(', text)))}
 
 
 def print_compiled():
@@ -84,7 +87,7 @@ def print_compiled():
 
 def print_memory():
   """Temporary bytes for one row a device, splash and plain."""
-  target = ('v5e:4x4', (4, 4, 1), *TARGETS['gqa'][2:])
+  target = ('v5e:4x4', (4, 4, 1, 1), *TARGETS['gqa'][2:])
   print(json.dumps({
       'splash': compiled(target),
       'plain': compiled(target, lambda mesh: group_mask.PlainRows())}))
@@ -101,7 +104,9 @@ def test_compiles_with_gradient_for_a_tpu(programs, target):
   # Forward in the layers, and once more where the gradient recomputes them.
   assert found['kernels'] == ['dkv', 'dq', 'fwd', 'fwd']
   assert not found['square'], 'an array of L x L'
-  if target != 'repeated_keys':   # their gradients add up over devices
+  if target == 'split':   # keys come together, their gradients go apart
+    assert {*found['exchanged']} == {'all-gather', 'reduce-scatter'}
+  elif target != 'repeated_keys':   # their gradients add up over devices
     assert not found['exchanged'], 'rows and heads need nothing of each other'
 
 

@@ -61,7 +61,7 @@ def facts(compiled):
 
 def print_fake():
   """Eight devices of the CPU: facts, and the distance from the unsharded."""
-  mesh = sharding.make_mesh(1, 2, 4)
+  mesh = sharding.make_mesh(1, 2, 1, 4)
   sizes = rows, width, size, chunk = 208, 16, 4000, 96
   keys = jax.random.split(jax.random.key(0), 3)
   arrays = (jax.random.normal(keys[0], (rows // 8, 8, width)),
@@ -84,7 +84,7 @@ def print_fake():
 
 
 def print_tpu():
-  mesh = sharding.make_mesh(1, 4, 4, devices=elsewhere.topology('v5e:4x4'))
+  mesh = sharding.make_mesh(1, 4, 1, 4, devices=elsewhere.topology('v5e:4x4'))
   print(json.dumps({
       name: facts(program(mesh, spec, (512, 256, 14336, 1024), jnp.bfloat16,
                           4)[0])

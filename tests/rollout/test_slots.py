@@ -110,7 +110,7 @@ def test_ac1_draws_equal_those_from_plain_forwards(params, batch, group):
 
 def on_eight():
   """What the subprocess of the test below prints: how far from one device."""
-  mesh = sharding.make_mesh(2, 2, 2)
+  mesh = sharding.make_mesh(2, 2, 1, 2)
   rules = {k: '' if v == 'fsdp' else v
            for k, v in base.get_config().sharding.items()}
   laid = sharding.of_specs(mesh, qwen2_5_vl.specs(toy.CONFIG), rules)

@@ -8,7 +8,6 @@ import collections
 import dataclasses
 import functools
 import json
-import pathlib
 import re
 from typing import NamedTuple
 
@@ -17,17 +16,15 @@ import jax.numpy as jnp
 
 from experiments import base
 from medrl import build
-from medrl import params as params_lib
 from medrl import sharding
 from medrl.evals import run as evals
 from medrl.models import decoder
 from medrl.models import qwen2_5_vl
 from medrl.models import vit_qwen
-from medrl.rl import words
+from medrl.trainers import outline
 from medrl.trainers import programs
 from medrl.trainers import scoring
 from medrl.trainers import session as session_lib
-from medrl.trainers import state as state_lib
 from tests import elsewhere
 
 # Of the sizes by which arrays are told apart, none is equal to another one.
@@ -64,19 +61,7 @@ def session(mesh, dtype: str) -> session_lib.Session:
       resident=RESIDENT * parts, chunk=parts))
   c.rl.update(dict(microbatches=MICRO, kl_weight=0.1, vocab_chunk=CHUNK))
   c.rl.pack.update(dict(tokens=ROW, rows=(ROWS * parts,)))
-  words.lay(c)
-  specs = qwen2_5_vl.specs(MODEL)
-  run = build.Run(
-      c, pathlib.Path(), mesh, qwen2_5_vl,
-      qwen2_5_vl.with_options(MODEL, pin=sharding.Rows(mesh)), specs,
-      qwen2_5_vl.layout(MODEL), None, None, jnp.dtype(dtype), (3, 4, 5, 6),
-      (1, 2), 2, None, sharding.Crossing(mesh))
-  tx = state_lib.optimizer(c.rl.optim, 10, specs)
-  _, weights = evals.sampling_weights(run, params_lib.abstract(specs))
-  laid = state_lib.shardings(mesh, specs, c.sharding, (), tx)
-  return session_lib.Session(
-      run, pathlib.Path(), None, tx, state_lib.schedule(c.rl.optim, 10), laid,
-      None, weights, None, None, None, None)
+  return outline.open_session(outline.open_run(c, mesh, MODEL))
 
 
 def compiled(opened: session_lib.Session):
@@ -208,9 +193,9 @@ def _called(rest: str) -> list[str]:
 def print_facts(platform: str):
   """Of each program, for eight fake devices ('cpu') or for a TPU that is not
   here; or why there is no such topology."""
-  devices, sizes, dtype = None, (2, 2, 2), 'float32'
+  devices, sizes, dtype = None, (2, 2, 1, 2), 'float32'
   if platform == 'tpu':
-    sizes, dtype = (4, 2, 2), 'bfloat16'
+    sizes, dtype = (4, 2, 1, 2), 'bfloat16'
     devices = elsewhere.topology('v5e:4x4')
   mesh = sharding.make_mesh(*sizes, devices=devices)
   print(json.dumps({name: facts(program.as_text()) for name, program in

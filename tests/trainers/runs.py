@@ -18,7 +18,7 @@ from tests import conftest
 
 ROOT = pathlib.Path(__file__).parents[2]
 STUDY = pathlib.Path(__file__).with_name('study.py')
-TIMEOUT = 240   # seconds after which a run counts as hung
+TIMEOUT = 900   # seconds after which a run counts as hung, beside others too
 
 
 def environment(devices: int = 1, **more) -> dict[str, str]:

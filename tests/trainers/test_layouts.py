@@ -177,7 +177,7 @@ def stepped(mesh, packed: bool) -> dict[str, float]:
 
 def print_step():
   """On 8 fake devices; what the subprocess of the test below runs."""
-  print(json.dumps(stepped(sharding.make_mesh(2, 2, 2), True)))
+  print(json.dumps(stepped(sharding.make_mesh(2, 2, 1, 2), True)))
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ CONFIG = dataclasses.replace(
                              ffn=64),
     vision=dataclasses.replace(toy.CONFIG.vision, hidden=32, heads=4, ffn=32,
                                out=64))
-MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
+MESHES = [(8, 1, 1, 1), (1, 8, 1, 1), (2, 2, 1, 2)]
 WORDS = objective.Objective(
     losses.token_ratio, losses.clip, losses.token_mean, kl.k3, low=0.2,
     high=0.28, kl_weight=0.1, length=6, on_policy=False)

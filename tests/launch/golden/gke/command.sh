@@ -1,0 +1,1 @@
+exec env MEDRL_STOPPED=143 bash launch/run.sh --accelerator=tpu --coordinator=auto --config.mesh.slices=2 --config=experiments/chest.py --workdir=gs://my-bucket/chest/a --config.rl.clip_high=0.25 '--config.processor.user={question} "$1"'
