@@ -208,7 +208,7 @@ def get_config(arg=''):
   # Logical axis -> mesh axis, '' replicated; while sampling nothing is split
   # over fsdp, or every token would gather every weight.
   c.sharding = ml_collections.ConfigDict(dict(
-      layers='', norm='', head_dim='', qkv='', patch='', vision_merged='',
+      layers='', norm='', head_dim='', qkv='', patch='', vision_merged='fsdp',
       embed='fsdp', vocab='tensor', heads='tensor', kv_heads='tensor',
       mlp='tensor', vision_embed='fsdp', vision_heads='tensor',
       vision_mlp='tensor',

@@ -18,14 +18,18 @@ import sys
 
 if __name__ == '__main__':
   # Read when jax starts. libtpu is told that it is no part of a pod, and need
-  # not be alone here; it refuses flags for the CPU, and has no text of a lookup
-  # that it gives to a v5p's sparse cores.
+  # not be alone here; it refuses flags for the CPU, and has no text of what it
+  # gives to the sparse cores of a v5p or v6e.
   os.environ.pop('XLA_FLAGS', None)
   os.environ.update(
       JAX_PLATFORMS='cpu', TPU_SKIP_MDS_QUERY='1',
       TPU_WORKER_HOSTNAMES='localhost', TPU_ACCELERATOR_TYPE='v5litepod-16',
       ALLOW_MULTIPLE_LIBTPU_LOAD='true',
-      LIBTPU_INIT_ARGS='--xla_tpu_offload_gather_to_sparsecore=false')
+      LIBTPU_INIT_ARGS=' '.join((
+          '--xla_tpu_offload_gather_to_sparsecore=false',
+          '--xla_tpu_enable_offloading_scatter_to_sparsecore=false',
+          '--xla_tpu_enable_offloading_gather_to_sparsecore=false',
+          '--xla_tpu_enable_offloading_sort_to_sparsecore=false')))
   sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 # pylint: disable=wrong-import-position

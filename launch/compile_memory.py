@@ -21,6 +21,8 @@ _ROWS = ('batch', 'rollout', 'scores', 'soft', 'cache', 'hidden')
 _PARAMETER = re.compile(r' parameter\((\d+)\)(, sharding=)?')
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 _USED = re.compile(r'Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm')
+# What libtpu 0.0.51 says instead, without a list.
+_TEMPORARY = re.compile(r'HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds')
 _ALLOCATION = re.compile(r'\n\s*\d+\. Size: ([\d.]+)([KMGT]?)B?\n'
                          r'(.*?)={10,}', re.DOTALL)
 
@@ -86,6 +88,11 @@ def refusal(message: str) -> dict[str, Any] | None:
     {bytes, shape, op, name}, largest first.
   """
   used = _USED.search(message)
+  if not used and (told := _TEMPORARY.search(message)):
+    size = _bytes(told[1], told[2])
+    return {'bytes_per_chip': size, 'largest': [{
+        'bytes': size, 'shape': '', 'op': 'all temporaries together',
+        'name': '(the compiler names none of them)'}]}
   if not used:
     return None
   buffers = []

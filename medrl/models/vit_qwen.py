@@ -174,7 +174,8 @@ def encode(params, c: Config, patches: types.Patches, dtype):
   x, _ = jax.lax.scan(body, x, (params['blocks'], full))
   w = params['merger']
   x = decoder.rms_norm(c.pin(x, 1), w['norm'], EPS)
-  x = x.reshape(p, n // c.merge ** 2, -1)
+  x = c.pin.split(x.reshape(p, n // c.merge ** 2, -1), 1)
   x = jax.nn.gelu(times(x, w['hidden']['weight']) + w['hidden']['bias'],
                   approximate=False)
-  return times(x, w['out']['weight']) + w['out']['bias']
+  x = times(c.pin.split(x, 1), w['out']['weight']) + w['out']['bias']
+  return c.pin.split(x, 1)

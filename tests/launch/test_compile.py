@@ -231,6 +231,11 @@ def test_a_compilers_refusal_names_its_buffers():
   assert [(b['bytes'], b['shape'], b['name']) for b in told['largest']] == [
       (4 * 2 ** 30, 'f32[32768,32768]', 'jit(step)/transpose/dot_general'),
       (2 ** 29, 'bf16[2,64,2048]', 'copy.7')]
+  short = compile_memory.refusal(
+      'RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, '
+      'the total memory required for HLO temporaries (19.46G) exceeds '
+      'available HBM (15.75G). HLO module: jit_step.')
+  assert short['bytes_per_chip'] == pytest.approx(19.46 * 2 ** 30)
   assert compile_memory.refusal('INTERNAL: Mosaic failed to compile') is None
 
 

@@ -193,11 +193,12 @@ def test_ac_keys_of_prompts_are_split_and_not_gathered_by_token():
           and {hlo.PROMPT, hlo.PROMPT // parts} & set(shape)]
   share = text.layers * hlo.RESIDENT * hlo.PROMPT // parts * each
   assert max(map(math.prod, held)) == share, held
-  # A prompt that is encoded gathers its own keys; those of all that are held
-  # would be more.
-  gathered = [shape for shape, _ in found['gathered'] if hlo.PROMPT in shape
-              and shape[-1] == text.head_dim]
-  assert gathered and max(map(math.prod, gathered)) == hlo.PROMPT * each
+  # A prompt that is encoded gathers its own, keys beside values; of those that
+  # are held, which have an axis of prompts, nothing is gathered.
+  gathered = {tuple(shape) for shape, _ in found['gathered']
+              if hlo.PROMPT in shape and shape[-1] == text.head_dim}
+  assert gathered == {(1, hlo.PROMPT, 2 * each // text.head_dim,
+                       text.head_dim)}
 
 
 @pytest.mark.slow
