@@ -103,8 +103,9 @@ def text(result) -> str:
   if 'against' in result:
     other = result['against']
     lines += [f'against {other["preset"]}:', *_whole(other),
-              f'  {other["speed_up"]:.2f} times its samples/s, tokens '
-              + ('identical' if other['same_tokens'] else 'DIFFERENT')]
+              f'  {other["speed_up"]:.2f} times its samples/s; '
+              f'{other["same_completions"]} of {len(other["written"])} '
+              f'completions identical, token by token']
   return '\n'.join(lines)
 
 

@@ -107,21 +107,21 @@ def programs(session: session_lib.Session) -> dict[str, Program]:
   learnt = state_lib.merge(state.trained, state.frozen)
   def ahead(name, function, *arguments):
     return lambda: build.compile_ahead(name, function, *arguments)
-  whole, weights = (state, frozen), session.weights
+  whole = state, frozen
   out = {name: Program(ahead(name, *call), whole, True)
          for name, call in _sampling(session, of).items()}
-  # The weights of the step before are gone when new ones are made.
+  # Weights to sample with are gone before prompts are scored.
   out['weigh'] = Program(ahead('weigh', session.weigh, learnt),
                          (state.opt_state, frozen), True)
   out['sample'] = Program(
       lambda: programs_lib.samplers(session)[of.bucket], whole,
       True)
   out['score'] = Program(ahead('score', *_score(session, rollout)),
-                         (state, weights), False)
+                         state, False)
   out['prepare'] = Program(ahead('prepare', prepare, *given),
-                           (state.opt_state, weights), False)
+                           state.opt_state, False)
   out['update'] = Program(ahead('update', step, state, batch),
-                          (frozen, weights), False)
+                          frozen, False)
   return out
 
 

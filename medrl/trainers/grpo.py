@@ -102,6 +102,7 @@ def fit(run: build.Run, folder, params) -> None:
       started, spent, fetched = time.monotonic(), {}, run.crossing.fetches
       policy = overlap.Policy(weights, state.key, step)
       scored, held = sample(parts, batches, policy, spent, held)
+      weights = policy = None   # or they would be held through the update
       with overlap.timed(spent, 'time/reward'):
         packed, count = rows.of_step(run, scored.there)
         up, source = run.crossing.up((scored_lib.score_arrays(
@@ -115,7 +116,6 @@ def fit(run: build.Run, folder, params) -> None:
         state, out = programs['update'][key](state, train_batch)
         step += 1
         terms, out = run.crossing.fetch((terms, prepared | out))
-        weights = policy = None   # or two copies of them would be held
         weights = session_lib.policy(session, state)
       values = out | scored.values | times(started, spent, out)
       values |= session_lib.host_means({
