@@ -2,9 +2,9 @@
 
   bash launch/local.sh
 
-Expected: accuracy on unseen phantoms 0.41 after the cold start, 0.73 to 0.81 after
-RL (one seed, before and after a change of rounding), 8 minutes on two CPU cores with the
-installation.
+Expected: accuracy on unseen phantoms 0.40 to 0.42 after the cold start, 0.71 to
+0.81 after RL (one seed, three states of the code, which round differently); 8 to 13
+minutes on two CPU cores with the installation.
 
 Demonstrations are partly a hasty reader's, wrong in consistent ways (sides
 reversed, small lesions overlooked, millimetres forgotten, boxes too wide).

@@ -22,6 +22,8 @@ from medrl.trainers import outline
 
 # What the attention kernels are called in a program.
 _KERNELS = 'splash_mha'
+# Chips with more memory, whose slices have the same shapes.
+_ROOMIER = {'v5e': 'v6e'}
 
 
 def of_slice(config, topology: str, slices: int = 1,
@@ -48,6 +50,7 @@ def of_slice(config, topology: str, slices: int = 1,
       **config.mesh, devices=accelerators.devices(topology, slices))
   session = outline.open_session(outline.open_run(config, mesh, model))
   found, facts = programs(session, chip, slices, names)
+  _name_buffers(found, config, topology, slices, model)
   of = compile_programs.sizes(session.run)
   out = {'model': config.model.checkpoint or config.model.size,
          'topology': topology, 'slices': slices, 'chips': mesh.size,
@@ -61,6 +64,22 @@ def of_slice(config, topology: str, slices: int = 1,
         config.model.compute_dtype)
     out['measured'] = roofline.measured((out['model'], topology))
   return out
+
+
+def _name_buffers(found, config, topology: str, slices: int, model) -> None:
+  """Tells the largest buffers of programs that the compiler refuses without
+  naming any: those of the same programs where there is more memory."""
+  refused = [name for name, one in found.items()
+             if 'held' not in one and not one['largest'][0]['shape']]
+  chip, _, shape = topology.partition(':')
+  if not refused or chip not in _ROOMIER:
+    return
+  logging.info('%s: compiling for %s, to name their buffers',
+               ', '.join(refused), _ROOMIER[chip])
+  there = of_slice(config, f'{_ROOMIER[chip]}:{shape}', slices, refused, model)
+  for name, one in there['programs'].items():
+    if 'held' in one:   # else it is refused there too
+      found[name]['largest'] = one['largest']
 
 
 def programs(session, chip: accelerators.Chip, slices: int = 1,
