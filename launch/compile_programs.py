@@ -170,7 +170,8 @@ def _decode(run: build.Run, weights, of: Sizes):
 
   cache = jax.eval_shape(lambda: family.init_slots(
       model, (parts, rows, of.bucket[0], slots, of.length),
-      run.config.rollout.kv, run.dtype))
+      run.config.rollout.kv, run.dtype)._replace(
+          column=jnp.zeros((), jnp.int32)))
   def held(dtype, *shape):
     return jax.ShapeDtypeStruct((parts, slots, *shape), dtype, sharding=laid)
   return (jax.jit(decode, donate_argnums=1), weights, cache_laid(run, cache),
@@ -187,7 +188,8 @@ def cache_laid(run: build.Run, cache):
   rows, own = sharding.batch(run.mesh), keys(None)
   prompt = keys(sharding.LONG)
   laid = cache._replace(prompt_keys=prompt, prompt_values=prompt,
-                        prompt_mask=rows, keys=own, values=own, length=rows)
+                        prompt_mask=rows, keys=own, values=own, length=rows,
+                        column=sharding.replicated(run.mesh))
   def lay(tree, where):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(
         x.shape, x.dtype, sharding=where), tree)

@@ -31,6 +31,8 @@ class Cache(NamedTuple):
   mask: Any = None     # bool [P, G, C], or None where slots have no gaps
   length: Any = None   # int32: slots of C written so far, [] in lockstep with a
                        # mask, else [P, G]
+  column: Any = None   # int32 []: the slot of C that all write to next, round
+                       # and round, or None where each writes behind its own
 
 
 def init_cache(c, prefilled: Cache, group: int, room: int) -> Cache:
@@ -129,9 +131,12 @@ def _stored(like, new):
   return new.astype(like.dtype)
 
 
-def _write(stack, index, length, new):
-  """Puts [P, G, T, ...] into layer `index` of [L, P, G, C, ...] from slot
-  `length` on; what does not fit is dropped where `length` is [P, G]."""
+def _write(stack, index, cache: Cache, new):
+  """Puts [P, G, T, ...] into layer `index` of [L, P, G, C, ...] behind what the
+  cache has; what does not fit is dropped where its `length` is [P, G]."""
+  length = cache.length if cache.column is None else cache.column
+  # At one place for all: a TPU makes a loop of a scatter, and lays out all
+  # layers anew behind it.
   if not length.ndim:
     at = (index, 0, 0, length, *[0] * (new.ndim - 3))
     return jax.lax.dynamic_update_slice(stack, new[None], at)
@@ -160,8 +165,12 @@ def own_mask(cache: Cache, mask, segments):
     filled = jax.lax.dynamic_update_slice(cache.mask, mask,
                                           (0, 0, cache.length))
     return attention.causal(filled, cache.length, length), filled
+  room = jax.tree.leaves(cache.keys)[0].shape[3]
+  slots = jnp.arange(room)
+  if cache.column is not None:   # one token, and as many before it as there are
+    age = (cache.column - slots) % room
+    return (age <= cache.length[..., None])[..., None, :], None
   last = cache.length[..., None] + jnp.arange(length)
-  slots = jnp.arange(jax.tree.leaves(cache.keys)[0].shape[3])
   return slots <= last[..., None], None
 
 
@@ -194,7 +203,7 @@ def reader(pin: sharding.Rows, cache: Cache, own, place, columns: int):
       # Written in place: the stack is carried, so decoding moves one token's
       # keys a step rather than the whole cache.
       kept = tuple(
-          jax.tree.map(lambda s, n: _write(s, index, cache.length, n), held,
+          jax.tree.map(lambda s, n: _write(s, index, cache, n), held,
                        _stored(held, new))
           for held, new in zip(kept, (key, value)))
       key, value = jax.tree.map(

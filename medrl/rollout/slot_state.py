@@ -94,6 +94,8 @@ def begin(s: Sampler, params, plan: Plan) -> State:
   length = plan.batch.ids.shape[2]
   cache = s.family.init_slots(s.config, (a, s.rows, length, w, o.length),
                               o.kv, head.dtype)
+  if not o.draft:
+    cache = cache._replace(column=jnp.zeros((), jnp.int32))
   def ints(*shape, value=0):
     return jnp.full((a, *shape), value, jnp.int32)
   history = length + o.length if o.draft else 0

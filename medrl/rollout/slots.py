@@ -202,10 +202,12 @@ def _forward(s: Sampler, params, plan: Plan, state: State, last) -> State:
   place = slots.row * columns + member * s.width
   place = jnp.where(alive[..., None], place[..., None] + offset,
                     s.rows * columns)
+  cache = state.cache._replace(length=begin)
+  if not o.draft:   # else slots do not all write as many tokens
+    cache = cache._replace(column=state.steps % o.length)
   hidden, cache, _ = s.family.forward(
       params, s.config, tokens, jnp.repeat(positions[..., None], 3, axis=-1),
-      jnp.ones(tokens.shape, bool), cache=state.cache._replace(length=begin),
-      place=place, columns=columns)
+      jnp.ones(tokens.shape, bool), cache=cache, place=place, columns=columns)
   slots = slots._replace(hidden=hidden, draft=proposed, drafted=count)
   return state._replace(slots=slots, cache=cache)
 
