@@ -224,6 +224,20 @@ def test_keys_may_be_kept_in_fewer_bits(params, batch, kept):
   assert (got.tokens == want.tokens).mean() > 0.7
 
 
+@pytest.mark.parametrize('draft', [0, 2])
+def test_keys_are_written_at_one_place_but_with_drafts(params, batch, draft):
+  """A TPU makes a loop of a scatter, and copies all layers behind it."""
+  options = dataclasses.replace(OPTIONS, slots=4, draft=draft)
+  trace = str(jax.make_jaxpr(lambda params, batch: slots.rollout(
+      qwen2_5_vl, toy.CONFIG, params, batch, KEY, NUMBERS, options))(
+          params, batch))
+  text = toy.CONFIG.text
+  kept = f'{text.layers},1,4,{options.length},{text.kv_heads},{text.head_dim}'
+  found = {how for how in ('scatter', 'dynamic_update_slice')
+           if f'[{kept}] = {how}' in trace}
+  assert found == {'scatter' if draft else 'dynamic_update_slice'}
+
+
 def test_what_does_not_divide_is_named(params, batch):
   for wrong in (dict(parts=3), dict(parts=2, slots=5)):
     with pytest.raises(ValueError, match='does not divide over the'):
