@@ -13,7 +13,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 from launch import sweep_points
-from launch import sweep_values
+from medrl import lookup
 from medrl import metrics
 
 PLAN = 'points.json'
@@ -77,7 +77,7 @@ def read(folder) -> Found:
   config = read_json(folder / 'config.json') or {}
   result = read_json(folder / 'result.json') or {}
   return Found(status(folder), rows[-1]['step'] if rows else None,
-               sweep_values.flat(config), result)
+               lookup.flat(config), result)
 
 
 def logged(folder) -> list[dict[str, Any]]:

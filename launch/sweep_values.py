@@ -44,22 +44,11 @@ def load(path: str, texts: Iterable[str] = ()) -> Study:
   Raises:
     ValueError, OSError: no such study, key or value.
   """
-  study = Study(path, flat(_read(path)), {})
+  study = Study(path, lookup.flat(_read(path)), {})
   fixed = {}
   for key, text in map(pair, texts):
     fixed[swept_key(study, key)] = parse(study, key, text)
   return Study(path, {**study.default, **fixed}, fixed)
-
-
-def flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Nested mappings as one, with dotted keys."""
-  out = {}
-  for key, value in tree.items():
-    if isinstance(value, Mapping):
-      out |= flat(value, f'{prefix}{key}.')
-    else:
-      out[prefix + key] = value
-  return out
 
 
 def key_of(study: Study, name: str) -> str:
@@ -97,7 +86,7 @@ def parse(study: Study, key: str, text: str) -> Any:
   """
   key = key_of(study, key)
   try:
-    return flat(_read(study.path, f'--config.{key}={text}'))[key]
+    return lookup.flat(_read(study.path, f'--config.{key}={text}'))[key]
   except (flags.Error, TypeError, ValueError) as error:
     raise ValueError(f'{key}={text!r}: {error}') from error
 

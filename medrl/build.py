@@ -350,20 +350,9 @@ def write_config(config, workdir) -> None:
   path = paths.at(workdir) / 'config.json'
   new = json.loads(config.to_json_best_effort())
   if path.exists():
-    old = flat(json.loads(path.read_text()))
-    for key, value in flat(new).items():
+    old = lookup.flat(json.loads(path.read_text()))
+    for key, value in lookup.flat(new).items():
       if old.get(key, value) != value:
         logging.warning('config.%s was %r when this run began, now it is %r',
                         key, old[key], value)
   paths.write(path, json.dumps(new, indent=2, sort_keys=True))
-
-
-def flat(tree, prefix=''):
-  """Nested dicts as one, with dotted keys."""
-  out = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      out |= flat(value, f'{prefix}{key}.')
-    else:
-      out[prefix + key] = value
-  return out

@@ -1,9 +1,10 @@
-"""Dotted name -> object, with an error that lists what exists.
+"""Dotted name -> object or field, with an error that lists what exists.
 
 There is no registry: a config names code by its import path, so a reward, data
 set or tool that lives outside the package is used exactly as one inside it.
 """
 
+from collections.abc import Mapping
 import difflib
 import importlib
 from typing import Any
@@ -44,3 +45,14 @@ def nearest(name: str, known: list[str]) -> str:
   if close:
     return 'did you mean ' + ' or '.join(repr(c) for c in close) + '?'
   return 'it has: ' + ', '.join(known)
+
+
+def flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Nested mappings as one, with the dotted keys by which flags name them."""
+  out = {}
+  for key, value in tree.items():
+    if isinstance(value, Mapping):
+      out |= flat(value, f'{prefix}{key}.')
+    else:
+      out[prefix + key] = value
+  return out

@@ -91,7 +91,7 @@ def _parse(arguments):
     # It looks for keys in sys.argv, so the study alone is read without them.
     sys.argv = [a for a in arguments if not a.startswith('--config.')]
     flags.FLAGS(sys.argv, known_only=True)
-    known = list(build.flat(_CONFIG.value.to_dict()))
+    known = list(lookup.flat(_CONFIG.value.to_dict()))
     for argument in arguments:
       key, _, _ = argument.removeprefix('--config.').partition('=')
       if argument.startswith('--config.') and key not in known:

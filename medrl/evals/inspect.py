@@ -65,7 +65,7 @@ def open_run(workdir: str | os.PathLike) -> build.Run:
 
 def differences(configs: Mapping[str, Any]) -> list[tuple]:
   """(key, value in each config) for each key on which they differ."""
-  flat = [build.flat(c.to_dict()) for c in configs.values()]
+  flat = [lookup.flat(c.to_dict()) for c in configs.values()]
   keys = sorted(set().union(*flat))
   rows = [(key, *(f.get(key, '(absent)') for f in flat)) for key in keys]
   return [row for row in rows if any(v != row[1] for v in row[2:])]
